@@ -1,0 +1,75 @@
+"""What the pipeline tells the outside while it runs.
+
+Stages speak to a `Reporter`; the driver passes every `Event` to listeners (the terminal, the
+`--json` writer, the progress record on the workspace, the ConfigMap patcher on a cluster).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StageName(StrEnum):
+    """The five stages, in the order they run."""
+
+    PHOTOS = "photos"
+    CLASS_IMAGES = "classImages"
+    TRAIN = "train"
+    GENERATE = "generate"
+    EVALUATE = "evaluate"
+
+
+class EventKind(StrEnum):
+    """What an event is about."""
+
+    JOB_STARTED = "jobStarted"
+    STAGE_STARTED = "stageStarted"
+    STAGE_PROGRESS = "stageProgress"
+    STAGE_FINISHED = "stageFinished"
+    WARNING = "warning"
+    JOB_FINISHED = "jobFinished"
+    JOB_FAILED = "jobFailed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        kind: What happened.
+        stage: The stage it happened in; None for events of the whole job.
+        done, total, unit: Work finished and planned, e.g. 12 of 40 images.
+        step, loss, rate, eta_seconds: Training only; `rate` is optimizer steps a second.
+        cached: The stage was finished by an earlier run and skipped.
+        seconds: Wall time of the finished stage or job.
+        message: One line for a person.
+        data: JSON-able details: the resolved settings (jobStarted), the result (jobFinished), the
+            error's field, remedy, reason and exitCode (jobFailed).
+    """
+
+    kind: EventKind
+    stage: StageName | None = None
+    done: int | None = None
+    total: int | None = None
+    unit: str | None = None
+    step: int | None = None
+    loss: float | None = None
+    rate: float | None = None
+    eta_seconds: float | None = None
+    cached: bool | None = None
+    seconds: float | None = None
+    message: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The event without its empty fields, in the API's camelCase."""
+        names = {"eta_seconds": "etaSeconds"}
+        return {
+            names.get(key, key): value
+            for key, value in asdict(self).items()
+            if value is not None and value != {}
+        }
+
+
+Listener = Callable[[Event], None]
