@@ -1,0 +1,1 @@
+"""Base models: resolving a reference to a folder, and the families that can be tuned."""

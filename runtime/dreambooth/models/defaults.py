@@ -1,0 +1,116 @@
+"""Defaults that belong to a model family, and the job with every one of them filled in.
+
+The manifest leaves them out; `resolve_settings` fills them in once, and the result is what the
+stages read, what their digests cover, and what the report and the status show as `resolved`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from dreambooth.api.job import Job
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class FamilyDefaults:
+    """What a user gets who leaves everything out.
+
+    Attributes:
+        class_images: Number of class pictures for the prior-preservation loss.
+        scheduler: Sampler; None keeps the model's own.
+        sampling_steps: Denoising steps an image.
+        guidance: Classifier-free guidance scale.
+        training_steps: Optimizer steps.
+        learning_rate: For full fine-tuning.
+        lora_learning_rate: For LoRA.
+        checkpoints: Into how many parts checkpoints cut the training.
+        encoder: Image encoder that quality is measured with.
+    """
+
+    class_images: int
+    scheduler: str | None
+    sampling_steps: int
+    guidance: float
+    training_steps: int
+    learning_rate: float
+    lora_learning_rate: float
+    checkpoints: int
+    encoder: str
+
+
+STABLE_DIFFUSION = FamilyDefaults(
+    # The published notebook's numbers: 200 class images, 50 PNDM steps at 7.5, 400 steps at 5e-6.
+    class_images=200,
+    scheduler=None,
+    sampling_steps=50,
+    guidance=7.5,
+    training_steps=400,
+    learning_rate=5e-6,
+    lora_learning_rate=1e-4,
+    checkpoints=4,
+    encoder="dino-vits16",
+)
+
+EMOJI = FamilyDefaults(
+    # A model of sixteen million parameters learns with a rate ten times that of Stable Diffusion;
+    # docs/quality.md has the runs these were chosen by.
+    class_images=40,
+    scheduler="dpmsolver++",
+    sampling_steps=25,
+    guidance=5.0,
+    training_steps=240,
+    learning_rate=1e-4,
+    lora_learning_rate=2e-3,
+    checkpoints=4,
+    encoder="efficientnet-lite0",
+)
+
+
+def defaults_for(job: Job) -> FamilyDefaults:
+    """The defaults of the family of the job's base model.
+
+    A model given by path is taken for Stable Diffusion, but measured with the encoder that needs
+    no download, because a path is how people without a network bring a model.
+    """
+    if job.model.builtin is not None:
+        return EMOJI
+    if job.model.path is not None:
+        return replace(STABLE_DIFFUSION, encoder="efficientnet-lite0")
+    return STABLE_DIFFUSION
+
+
+def resolve_settings(job: Job) -> Job:
+    """The job with every default of its model family filled in; idempotent."""
+    family = defaults_for(job)
+    training = job.training
+    steps = training.steps if training.steps is not None else family.training_steps
+    rate = training.learning_rate
+    if rate is None:
+        rate = family.lora_learning_rate if training.method == "lora" else family.learning_rate
+    every = training.checkpoint_every or max(1, -(-steps // family.checkpoints))
+    return replace(
+        job,
+        class_images=replace(
+            job.class_images,
+            count=_first(job.class_images.count, family.class_images),
+            steps=_first(job.class_images.steps, family.sampling_steps),
+            guidance=_first(job.class_images.guidance, family.guidance),
+            scheduler=_first(job.class_images.scheduler, family.scheduler),
+        ),
+        training=replace(training, steps=steps, learning_rate=rate, checkpoint_every=every),
+        generation=replace(
+            job.generation,
+            steps=_first(job.generation.steps, family.sampling_steps),
+            guidance=_first(job.generation.guidance, family.guidance),
+            scheduler=_first(job.generation.scheduler, family.scheduler),
+        ),
+        evaluation=replace(
+            job.evaluation,
+            encoder=family.encoder if job.evaluation.encoder == "auto" else job.evaluation.encoder,
+        ),
+    )
+
+
+def _first(value: _T | None, default: _T) -> _T:
+    return default if value is None else value

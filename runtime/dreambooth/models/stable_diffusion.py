@@ -1,0 +1,255 @@
+"""Stable Diffusion 1.x and 2.x, and everything shaped like them (the built-in model is).
+
+Objective and noise process follow Ho et al. 2020 (arXiv 2006.11239) for epsilon and Salimans and
+Ho 2022 (arXiv 2202.00512) for velocity targets, through diffusers' own scheduler.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils.logging import disable_progress_bar
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from dreambooth.errors import UserError
+from dreambooth.models.family import LatentDistribution
+
+# The projections that diffusers' own DreamBooth LoRA trainer adapts.
+LORA_UNET_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+LORA_TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+class StableDiffusion:
+    """A loaded Stable-Diffusion-shaped model; see `ModelFamily` for the interface.
+
+    Weights are loaded as float32 whatever the file holds: they are the masters of training.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler_config: dict[str, Any],
+    ) -> None:
+        self.unet = unet
+        self.vae = vae
+        self.text_encoder: nn.Module = text_encoder
+        self.tokenizer = tokenizer
+        self.scheduler_config = scheduler_config
+        self._noise_process = DDPMScheduler.from_config(scheduler_config)
+        kind = self._noise_process.config.prediction_type
+        if kind not in PREDICTION_TYPES:
+            raise UserError(
+                f"the model predicts {kind!r}, which cannot be trained here",
+                field="spec.model",
+                remedy=f"Use a model whose scheduler predicts one of {', '.join(PREDICTION_TYPES)}.",
+                reason="UnsupportedModel",
+            )
+        vae.requires_grad_(False)
+        for part in (unet, vae, text_encoder):
+            part.eval()
+
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "StableDiffusion":
+        """Loads a diffusers folder from the disk alone; safetensors only.
+
+        Raises:
+            UserError: If a part is missing or not what its configuration says.
+        """
+        disable_progress_bar()
+        _quiet_transformers()
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            text_encoder = CLIPTextModel.from_pretrained(
+                folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+            parts = {
+                name: loader.from_pretrained(
+                    folder / name, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                )
+                for name, loader in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL))
+            }
+            scheduler = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise UserError(
+                f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+                field="spec.model",
+                remedy="Give a complete Stable Diffusion folder in the diffusers layout, with "
+                "safetensors weights.",
+                reason="ModelNotLoadable",
+            ) from error
+        return cls(parts["unet"], parts["vae"], text_encoder, tokenizer, dict(scheduler))
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The UNet."""
+        return self.unet
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures in pixels."""
+        return int(self.unet.config.sample_size) * self._factor
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """`(C, H/f, W/f)`."""
+        side = int(self.unet.config.sample_size)
+        return (int(self.unet.config.in_channels), side, side)
+
+    @property
+    def _factor(self) -> int:
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def _scale(self) -> float:
+        return float(self.vae.config.scaling_factor)
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "StableDiffusion":
+        """Moves all parts to `device`, and to `dtype` if given."""
+        for part in (self.unet, self.vae, self.text_encoder):
+            part.to(device=device, dtype=dtype)
+        return self
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids `[B, L]` int64."""
+        length = min(
+            self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
+        )
+        ids: Tensor = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+        ).input_ids
+        return ids
+
+    def encode_prompt(self, token_ids: Tensor) -> Tensor:
+        """Text embeddings `[B, L, D]`."""
+        hidden: Tensor = self.text_encoder(input_ids=token_ids)[0]
+        return hidden
+
+    def encode_image(self, pixels: Tensor) -> LatentDistribution:
+        """Scaled latent mean and deviation of `pixels` `[B, 3, H, W]` in [-1, 1]."""
+        posterior = self.vae.encode(pixels).latent_dist
+        return LatentDistribution(
+            (posterior.mean * self._scale).float(), (posterior.std * self._scale).float()
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels `[B, 3, H, W]`, nominally in [-1, 1]."""
+        pixels: Tensor = self.vae.decode(latents / self._scale, return_dict=False)[0]
+        return pixels
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
+        """The UNet's output `[B, C, H/f, W/f]`."""
+        output: Tensor = self.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+        return output
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """`latents` at `timesteps` `[B]` of the forward process."""
+        noisy: Tensor = self._noise_process.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise, or the velocity for models that predict that."""
+        if self._noise_process.config.prediction_type == "epsilon":
+            return noise
+        velocity: Tensor = self._noise_process.get_velocity(latents, noise, timesteps)
+        return velocity
+
+    @property
+    def training_timesteps(self) -> int:
+        """Number of steps of the forward process."""
+        return int(self._noise_process.config.num_train_timesteps)
+
+    def add_lora(self, rank: int, alpha: float, *, text_encoder: bool, seed: int) -> None:
+        """Freezes everything and adds adapters, initialised from `seed`."""
+        self.unet.requires_grad_(False)
+        self.text_encoder.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.unet.add_adapter(_lora(rank, alpha, LORA_UNET_TARGETS))
+            if text_encoder:
+                self.text_encoder.add_adapter(_lora(rank, alpha, LORA_TEXT_TARGETS))  # type: ignore[operator]
+
+    def load_lora(self, folder: Path) -> None:
+        """Adds the adapters in `folder` and merges them into the weights."""
+        pipeline = self._pipeline()
+        pipeline.load_lora_weights(folder)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+
+    def save(self, folder: Path, *, lora: bool) -> None:
+        """Writes the diffusers pipeline, or with `lora` its adapters, to `folder`."""
+        if not lora:
+            self._pipeline().save_pretrained(folder, safe_serialization=True)
+            return
+        text_layers = _adapter_state(self.text_encoder)
+        StableDiffusionPipeline.save_lora_weights(
+            folder,
+            unet_lora_layers=_adapter_state(self.unet),
+            text_encoder_lora_layers=text_layers or None,
+            safe_serialization=True,
+            unet_lora_adapter_metadata=_adapter_metadata(self.unet),
+            text_encoder_lora_adapter_metadata=_adapter_metadata(self.text_encoder),
+        )
+
+    def _pipeline(self) -> StableDiffusionPipeline:
+        from diffusers import DiffusionPipeline, SchedulerMixin  # noqa: F401  (registers names)
+
+        return StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=_own_scheduler(self.scheduler_config),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+
+def _own_scheduler(config: dict[str, Any]) -> Any:
+    """The scheduler class that the model's configuration names."""
+    import diffusers
+
+    return getattr(diffusers, config["_class_name"]).from_config(config)
+
+
+def _lora(rank: int, alpha: float, targets: Sequence[str]) -> LoraConfig:
+    return LoraConfig(
+        r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(targets)
+    )
+
+
+def _adapter_state(module: nn.Module) -> dict[str, Tensor]:
+    if not getattr(module, "peft_config", None):
+        return {}
+    return {name: value.contiguous() for name, value in get_peft_model_state_dict(module).items()}
+
+
+def _adapter_metadata(module: nn.Module) -> dict[str, Any] | None:
+    configs = getattr(module, "peft_config", None)
+    if not configs:
+        return None
+    metadata: dict[str, Any] = next(iter(configs.values())).to_dict()
+    for key, value in metadata.items():
+        if isinstance(value, set):
+            metadata[key] = sorted(value)
+    return metadata
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""Making pictures with a model: batched sampling and resumable sets of pictures."""

@@ -1,0 +1,81 @@
+"""Batched sampling with classifier-free guidance (Ho and Salimans, arXiv 2207.12598)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreambooth.models.family import ModelFamily
+from dreambooth.sampling.schedulers import make_scheduler
+from dreambooth.sampling.settings import SamplingSettings
+
+
+class Sampler:
+    """Makes pictures with one model on one device.
+
+    Prompts are encoded once each; the conditional and unconditional halves of guidance share one
+    batch. The initial noise of a picture is drawn on the CPU from its own seed, so that it is the
+    same on every device.
+    """
+
+    def __init__(self, model: ModelFamily, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._embeddings: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings
+    ) -> NDArray[np.uint8]:
+        """Pictures for `prompts` from the noise of `seeds`, equally many.
+
+        Returns:
+            `[B, H, W, 3]` RGB.
+        """
+        model = self._model
+        scheduler = make_scheduler(settings.scheduler, model.scheduler_config)
+        scheduler.set_timesteps(settings.steps, device=self._device)
+        latents = self._noise(seeds) * scheduler.init_noise_sigma
+        embeddings = self._encode(prompts)
+        guided = settings.guidance > 1.0
+        if guided:
+            negative = [settings.negative_prompt or ""] * len(prompts)
+            embeddings = torch.cat([self._encode(negative), embeddings])
+        for timestep in scheduler.timesteps:
+            doubled = torch.cat([latents, latents]) if guided else latents
+            doubled = scheduler.scale_model_input(doubled, timestep)
+            times = timestep.expand(len(doubled))
+            output = model.predict(doubled.to(embeddings.dtype), times, embeddings).float()
+            if guided:
+                unconditional, conditional = output.chunk(2)
+                output = unconditional + settings.guidance * (conditional - unconditional)
+            latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
+        return _to_uint8(model.decode(latents.to(embeddings.dtype)))
+
+    def forget_prompts(self) -> None:
+        """Drops cached text embeddings; needed when the text encoder's weights have changed."""
+        self._embeddings.clear()
+
+    def _noise(self, seeds: Sequence[int]) -> Tensor:
+        shape = self._model.latent_shape
+        draws = [torch.randn(shape, generator=_generator(seed)) for seed in seeds]
+        return torch.stack(draws).to(self._device)
+
+    def _encode(self, prompts: Sequence[str]) -> Tensor:
+        for prompt in prompts:
+            if prompt not in self._embeddings:
+                ids = self._model.tokenize([prompt]).to(self._device)
+                self._embeddings[prompt] = self._model.encode_prompt(ids)
+        return torch.cat([self._embeddings[prompt] for prompt in prompts])
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
+    scaled = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    array: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return array
