@@ -1,0 +1,48 @@
+"""Starting Ray on this machine, or joining the cluster that is there."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from dreambooth.errors import InfrastructureError
+
+OBJECT_STORE_BYTES = 512 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray for the time of the body: `RAY_ADDRESS` names a cluster, else one is started here.
+
+    A local Ray counts two CPUs more than there are. A model actor computes with all cores
+    whatever it reserves; the surplus lets the light tasks that read and write beside it start.
+
+    Raises:
+        InfrastructureError: If Ray cannot be started or reached.
+    """
+    # Ray reads these at import.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {
+            "address": "local",
+            "num_cpus": len(os.sched_getaffinity(0)) + 2,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    try:
+        ray.init(**options)
+    except Exception as error:
+        raise InfrastructureError(
+            f"Ray did not start: {error}",
+            remedy="Check free memory, /tmp and RAY_ADDRESS, and run again.",
+            reason="RayUnavailable",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,182 @@
+"""Fills sets of pictures with Ray Data.
+
+A pool of model actors, one a GPU (or one in all on a CPU machine), takes batches of requests; CPU
+tasks encode and write the PNGs while the next batch is computed; the driver sees only names and
+digests. What an interruption leaves is whole files, so filling goes on where it was.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext
+
+from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
+from dreambooth.workspace.digest import digest_of
+
+Batch = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as actors load it: a diffusers folder, and LoRA weights to merge into it."""
+
+    folder: str
+    lora: str | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One batch of requests that share a sampler; plain JSON, for it travels as a string."""
+
+    set_index: list[int]
+    requests: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+
+def fill(
+    sets: Sequence[PictureSet],
+    source: ModelSource,
+    on_progress: Callable[[int, int], None],
+) -> list[PictureSetState]:
+    """Makes every missing picture of `sets` with the model `source`.
+
+    Args:
+        sets: The sets; those that share sampler settings share batches.
+        source: The model.
+        on_progress: Called with (pictures present, pictures wanted).
+
+    Returns:
+        The complete sets, in order.
+
+    Raises:
+        UserError: If the quality gate gives up on a prompt, or the model cannot be loaded.
+    """
+    states = [PictureSetState(pictures) for pictures in sets]
+    total = sum(pictures.count for pictures in sets)
+    present = sum(state.present for state in states)
+    on_progress(present, total)
+    while tasks := _tasks(states):
+        for row in _produce(tasks, sets, source):
+            states[row["set"]].add(row["index"], row["attempt"], row["sha256"])
+            present += 1
+            on_progress(min(present, total), total)
+        for state in states:
+            if not state.complete:
+                state.settle()
+        present = sum(state.present for state in states)
+    return states
+
+
+def _tasks(states: Sequence[PictureSetState]) -> list[_Task]:
+    by_settings: dict[str, list[tuple[int, PictureRequest]]] = {}
+    for number, state in enumerate(states):
+        group = by_settings.setdefault(digest_of(state.set.settings.to_json()), [])
+        group.extend((number, request) for request in state.requests())
+    tasks = []
+    for group in by_settings.values():
+        for start in range(0, len(group), BATCH_SIZE):
+            part = group[start : start + BATCH_SIZE]
+            tasks.append(
+                _Task(
+                    [number for number, _ in part],
+                    [asdict(request) for _, request in part],
+                    states[part[0][0]].set.settings.to_json(),
+                )
+            )
+    return tasks
+
+
+def _produce(
+    tasks: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
+) -> Iterator[dict[str, Any]]:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    resources, actors = _pool(len(tasks))
+    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
+    pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _PictureActor,
+        fn_constructor_args=(source,),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=actors),
+        **resources,
+    )
+    written = pictures.map_batches(
+        _write, fn_args=(list(sets),), batch_size=BATCH_SIZE, num_cpus=0.5
+    )
+    for row in written.iter_rows():
+        yield json.loads(row["row"])
+
+
+def _pool(tasks: int) -> tuple[dict[str, float], int]:
+    """Resources of one actor, and how many: one a GPU, else one for the machine."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus:
+        return {"num_gpus": 1, "num_cpus": 0.5}, min(gpus, tasks)
+    # One CPU of the logical ones: the writers must find room, or the pool waits for ever.
+    return {"num_cpus": 1}, 1
+
+
+class _PictureActor:
+    """Holds the model; makes one batch a call."""
+
+    def __init__(self, source: ModelSource) -> None:
+        from dreambooth.sampling.devices import prepare_process
+        from dreambooth.sampling.loading import load_sampler
+
+        self._sampler = load_sampler(source.folder, source.lora, prepare_process())
+
+    def __call__(self, batch: Batch) -> Batch:
+        from dreambooth.sampling.settings import SamplingSettings
+
+        task = _Task(**json.loads(str(batch["task"][0])))
+        settings = SamplingSettings(**task.settings)
+        requests = task.requests
+        padded = requests + [requests[-1]] * (BATCH_SIZE - len(requests))
+        pictures = self._sampler.sample(
+            [request["prompt"] for request in padded],
+            [request["seed"] for request in padded],
+            settings,
+        )[: len(requests)]
+        labels = [
+            json.dumps({"set": number, **request})
+            for number, request in zip(task.set_index, requests, strict=True)
+        ]
+        return {"label": np.array(labels, dtype=object), "picture": pictures}
+
+
+def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
+    import hashlib
+
+    from dreambooth.sampling.files import write_png
+
+    rows = []
+    for label, picture in zip(batch["label"], batch["picture"], strict=True):
+        request = json.loads(str(label))
+        pictures = sets[request["set"]]
+        file: Path = pictures.file(request["index"], request["attempt"])
+        metadata = {
+            "prompt": request["prompt"],
+            "seed": request["seed"],
+            **pictures.settings.to_json(),
+            **pictures.provenance,
+        }
+        data = write_png(file, np.asarray(picture, dtype=np.uint8), metadata)
+        rows.append(
+            json.dumps(
+                {
+                    "set": request["set"],
+                    "index": request["index"],
+                    "attempt": request["attempt"],
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+            )
+        )
+    return {"row": np.array(rows, dtype=object)}

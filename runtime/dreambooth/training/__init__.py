@@ -1,0 +1,1 @@
+"""Prior-preserving fine-tuning (DreamBooth, Ruiz et al., arXiv 2208.12242)."""
