@@ -1,0 +1,35 @@
+"""What holds for every test: no network, no telemetry, the same examples every time."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import psutil
+import pytest
+
+# Before anything imports them; inherited by the processes that tests start.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Refuse connections that would leave this machine: a test that needs one isn't repeatable."""
+    own = {a.address for addresses in psutil.net_if_addrs().values() for a in addresses}
+    connect = socket.socket.connect
+
+    def connect_on_this_machine(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and self.type == socket.SOCK_STREAM:
+            host = socket.gethostbyname(address[0]) if self.family == socket.AF_INET else address[0]
+            if host not in own and not host.startswith("127.") and host != "::1":
+                raise ConnectionRefusedError(f"tests have no network: {address[0]}:{address[1]}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_on_this_machine)
+        yield
