@@ -18,6 +18,9 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 LOCKS := requirements/uv.txt requirements/dev.txt runtime/pyproject.toml
 # Named after what is in the locks: as long as they stay the same, the set-up takes no time.
 ENV := .venv/.ready-$(shell cat $(LOCKS) | git hash-object --stdin)
+# Large files over slow lines; progress for people, silence for logs.
+export UV_HTTP_TIMEOUT ?= 180
+QUIET := $(shell test -t 2 || echo --quiet)
 CODE := $(wildcard runtime tools tests bench)
 
 ##@ Start here
@@ -47,7 +50,8 @@ test-crash: $(ENV) ## Run the tests that kill real processes at random moments (
 	$(BIN)/pytest -m crash tests/unit $(ARGS)
 
 .PHONY: verify
-verify: lint types imports drift ## Everything that needs no run: lint, types, imports, generated files, locks, licences
+verify: $(ENV) ## Check all that needs no run: style, types, imports, generated files, locks, licences
+	@$(MAKE) --keep-going lint types imports drift
 
 .PHONY: lint
 lint: $(ENV) ## Check style and formatting
@@ -116,6 +120,6 @@ $(ENV):
 	@test -x $(BIN)/python || { echo "Setting up .venv. The first time this downloads about 3 GB (torch)."; $(PYTHON) -m venv .venv; }
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -qF "$$(sed -n 's/^uv==\([^ ]*\).*/uv \1/p' requirements/uv.txt)" \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime
 	@rm -f .venv/.ready-* && touch $@

@@ -14,7 +14,7 @@ from tools import licences, locks
 ROOT = Path(__file__).resolve().parents[2]
 
 # Places that exist on one machine only, and hosts that others may reach through a mirror.
-MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:work|root|Users)/[\w.]|(?<![\w.$})-])/home/(?!ray\b)\w")
+MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:(?:work|root|Users)/[\w.]|home/(?!ray\b)\w)")
 REGISTRY_HOST = re.compile(
     r"\bpypi\.org|pythonhosted\.org|registry\.npmjs|\bcrates\.io|proxy\.golang\.org"
     r"|repo1?\.maven|deb\.debian\.org"
