@@ -1,0 +1,84 @@
+"""What a stage gets and gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from dreambooth.api.job import Job
+from dreambooth.pipeline.progress import StageName
+from dreambooth.workspace.layout import JobFolder, Workspace
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The base model as resolved for this job, and the token its tokenizer accepted."""
+
+    folder: Path
+    name: str
+    revision: str
+    digest: str
+    token: str
+
+
+class ProgressReport(Protocol):
+    """How a stage says how far it is."""
+
+    def __call__(
+        self,
+        done: int,
+        total: int,
+        unit: str,
+        *,
+        step: int | None = None,
+        loss: float | None = None,
+        message: str | None = None,
+    ) -> None:
+        """`done` of `total` `unit`s are finished."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage may use.
+
+    Attributes:
+        job: With all defaults filled in.
+        outputs: What the earlier stages returned, by stage.
+        progress: Reports how far the stage is.
+        warn: Tells the user something worth knowing that does not stop the job.
+    """
+
+    job: Job
+    workspace: Workspace
+    folder: JobFolder
+    model: BaseModel
+    outputs: dict[StageName, dict[str, Any]]
+    progress: ProgressReport
+    warn: Callable[[str], None]
+
+    def fill_in(self, prompt: str) -> str:
+        """A prompt with `{token}` and `{class}` replaced."""
+        subject = self.job.subject
+        return prompt.replace("{token}", self.model.token).replace("{class}", subject.class_noun)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage returns: JSON-able outputs for later stages and the report."""
+
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """One of the five stages."""
+
+    name: StageName
+
+    def inputs(self, context: StageContext) -> dict[str, Any]:
+        """JSON-able value of everything the result depends on; its digest decides about skipping."""
+
+    def intact(self, context: StageContext, outputs: dict[str, Any]) -> bool:
+        """Whether what a done-record promises is still on the workspace."""
+
+    def run(self, context: StageContext) -> StageResult:
+        """Does the work, going on where an interrupted run stopped."""

@@ -1,0 +1,191 @@
+"""Runs one job: resolves what the manifest left open, then the five stages in order."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from dreambooth.api.job import Job
+from dreambooth.errors import DreamBoothError
+from dreambooth.models.defaults import resolve_settings
+from dreambooth.models.resolve import resolve
+from dreambooth.models.tokens import check_token, choose_token, load_tokenizer
+from dreambooth.pipeline.announcer import StageAnnouncer, announce
+from dreambooth.pipeline.context import BaseModel, Stage, StageContext
+from dreambooth.pipeline.journal import Journal
+from dreambooth.pipeline.memory import PeakMemory
+from dreambooth.pipeline.progress import Event, EventKind, Listener, StageName
+from dreambooth.pipeline.ray_session import ray_session
+from dreambooth.pipeline.records import StageRecord, StageRecords
+from dreambooth.pipeline.results import build_result, publish_result, resolved_settings
+from dreambooth.stages.class_images import ClassImagesStage
+from dreambooth.stages.evaluate import EvaluateStage
+from dreambooth.stages.generate import GenerateStage
+from dreambooth.stages.photos import PhotosStage
+from dreambooth.stages.train import TrainStage
+from dreambooth.workspace.atomic import disk_errors, sweep_temporaries, write_json
+from dreambooth.workspace.digest import digest_of
+from dreambooth.workspace.layout import Workspace
+from dreambooth.workspace.lock import exclusive
+
+
+def run_job(job: Job, workspace: Path, listeners: Sequence[Listener]) -> dict[str, Any]:
+    """Runs `job` on `workspace`, skipping what an earlier run has finished.
+
+    Args:
+        job: A validated job.
+        workspace: Root folder of the workspace; made when missing.
+        listeners: Are told everything that happens.
+
+    Returns:
+        The content of the job's `result.json`.
+
+    Raises:
+        UserError: For what the manifest's author can mend; the job can be run again afterwards.
+        InfrastructureError: For what a second try may mend.
+    """
+    space = Workspace(workspace.absolute())
+    folder = space.job(job.id)
+    with disk_errors(folder.root):
+        folder.root.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.lock, what=f"job {job.name}"):
+        sweep_temporaries(folder.root)
+        listeners = [*listeners, Journal(folder)]
+        try:
+            return _run(resolve_settings(job), space, listeners)
+        except DreamBoothError as error:
+            announce(listeners, _failed(error))
+            raise
+        except KeyboardInterrupt:
+            data = {"state": "Interrupted", "exitCode": 130}
+            announce(listeners, Event(EventKind.JOB_FAILED, message="interrupted", data=data))
+            raise
+
+
+def stages() -> list[Stage]:
+    """The five stages in order."""
+    return [PhotosStage(), ClassImagesStage(), TrainStage(), GenerateStage(), EvaluateStage()]
+
+
+def _run(job: Job, space: Workspace, listeners: Sequence[Listener]) -> dict[str, Any]:
+    started = time.monotonic()
+    folder = space.job(job.id)
+    write_json(folder.manifest, job.manifest)
+    model = _base_model(job, space)
+    outputs: dict[StageName, dict[str, Any]] = {}
+    records: dict[StageName, StageRecord] = {}
+    cached: set[StageName] = set()
+    announce(
+        listeners,
+        Event(
+            EventKind.JOB_STARTED,
+            message=f"job {job.name} on {space.root}",
+            data=resolved_settings(job, model),
+        ),
+    )
+    with ExitStack() as resources:
+        memory = resources.enter_context(PeakMemory())
+        session = LazyRay(resources)
+        for stage in stages():
+            context = StageContext(
+                job=job,
+                workspace=space,
+                folder=folder,
+                model=model,
+                outputs=outputs,
+                progress=StageAnnouncer(stage.name, listeners),
+                warn=lambda text, name=stage.name: announce(  # type: ignore[misc]
+                    listeners, Event(EventKind.WARNING, stage=name, message=text)
+                ),
+            )
+            record, was_cached = _run_stage(stage, context, session, listeners)
+            outputs[stage.name] = record.outputs
+            records[stage.name] = record
+            if was_cached:
+                cached.add(stage.name)
+    result = build_result(context, records, cached, memory.peak_bytes)
+    publish_result(context, result)
+    announce(
+        listeners,
+        Event(
+            EventKind.JOB_FINISHED,
+            seconds=time.monotonic() - started,
+            message=result["summary"],
+            data=result,
+        ),
+    )
+    return result
+
+
+class LazyRay:
+    """Starts Ray when the first stage needs it: a run that finds all done never does."""
+
+    def __init__(self, resources: ExitStack) -> None:
+        self._resources = resources
+        self._started = False
+
+    def ensure(self) -> None:
+        """Starts Ray or joins the cluster, once."""
+        if not self._started:
+            self._resources.enter_context(ray_session())
+            self._started = True
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the cluster; 0 before it is needed."""
+        if not self._started:
+            return 0
+        import ray
+
+        return int(ray.cluster_resources().get("GPU", 0))
+
+
+def _run_stage(
+    stage: Stage, context: StageContext, session: LazyRay, listeners: Sequence[Listener]
+) -> tuple[StageRecord, bool]:
+    records = StageRecords(context.folder.stages)
+    inputs = digest_of(stage.inputs(context))
+    known = records.load(stage.name, inputs)
+    if known is not None and stage.intact(context, known.outputs):
+        announce(
+            listeners,
+            Event(EventKind.STAGE_FINISHED, stage=stage.name, cached=True, seconds=known.seconds),
+        )
+        return known, True
+    announce(listeners, Event(EventKind.STAGE_STARTED, stage=stage.name))
+    started = time.monotonic()
+    if stage.name is not StageName.PHOTOS:
+        session.ensure()
+    result = stage.run(context)
+    seconds = time.monotonic() - started
+    record = StageRecord(inputs, result.outputs, seconds, seconds * session.gpus)
+    records.save(stage.name, record)
+    announce(
+        listeners,
+        Event(EventKind.STAGE_FINISHED, stage=stage.name, cached=False, seconds=seconds),
+    )
+    return record, False
+
+
+def _base_model(job: Job, space: Workspace) -> BaseModel:
+    resolved = resolve(job.model, workspace=space.root, manifest_dir=job.manifest_dir)
+    tokenizer = load_tokenizer(resolved.folder)
+    token = job.subject.token
+    if token is None:
+        token = choose_token(tokenizer, job.subject.class_noun)
+    else:
+        check_token(token, tokenizer)
+    return BaseModel(resolved.folder, resolved.name, resolved.revision, resolved.digest, token)
+
+
+def _failed(error: DreamBoothError) -> Event:
+    data = {
+        "field": error.field,
+        "remedy": error.remedy,
+        "reason": error.reason,
+        "exitCode": int(error.exit_code),
+        "pid": os.getpid(),
+    }
+    return Event(EventKind.JOB_FAILED, message=str(error), data=data)

@@ -1,0 +1,71 @@
+"""What a job leaves for people who come later: `progress.json` and `log.txt`."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from dreambooth.pipeline.progress import Event, EventKind
+from dreambooth.workspace.atomic import disk_errors, write_json
+from dreambooth.workspace.layout import JobFolder
+
+# Progress within a stage is written at most this often; changes of state always.
+WRITE_INTERVAL_SECONDS = 2.0
+
+
+class Journal:
+    """A listener that keeps the progress record and the log of one job."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._state: dict[str, Any] = {"state": "Running", "stages": {}}
+        self._written = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Notes `event`."""
+        self._note(event)
+        in_stage = event.kind is EventKind.STAGE_PROGRESS
+        if in_stage and time.monotonic() - self._written < WRITE_INTERVAL_SECONDS:
+            return
+        self._written = time.monotonic()
+        self._state["updated"] = _now()
+        write_json(self._folder.progress, self._state)
+        if not in_stage or event.message:
+            self._log(event)
+
+    def _note(self, event: Event) -> None:
+        if event.stage is not None and event.kind is not EventKind.WARNING:
+            stage = self._state["stages"].setdefault(event.stage.value, {})
+            stage |= {
+                key: value
+                for key, value in event.to_json().items()
+                if key not in ("kind", "stage", "data")
+            }
+            stage["state"] = (
+                "Done" if event.kind is EventKind.STAGE_FINISHED else "Running"
+            )
+            self._state["stage"] = event.stage.value
+        if event.kind is EventKind.WARNING:
+            self._state.setdefault("warnings", []).append(event.message)
+        elif event.kind is EventKind.JOB_STARTED:
+            self._state["resolved"] = event.data
+        elif event.kind is EventKind.JOB_FINISHED:
+            self._state["state"] = "Succeeded"
+            self._state["quality"] = event.data.get("quality")
+        elif event.kind is EventKind.JOB_FAILED:
+            self._state["state"] = event.data.get("state", "Failed")
+            self._state["error"] = event.data
+
+    def _log(self, event: Event) -> None:
+        words = [_now(), event.kind.value]
+        if event.stage is not None:
+            words.append(event.stage.value)
+        if event.cached:
+            words.append("(already done)")
+        if event.message:
+            words.append(event.message.replace("\n", " | "))
+        with disk_errors(self._folder.log), self._folder.log.open("a", encoding="utf-8") as file:
+            file.write(" ".join(words) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,50 @@
+"""Done-records: what lets a finished stage be skipped and nothing else.
+
+A record is written last, after everything the stage made is on the disk. It holds the digest of
+the stage's inputs: another digest means the stage runs again.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.pipeline.progress import StageName
+from dreambooth.workspace.atomic import read_json, write_json
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage.
+
+    Attributes:
+        inputs: Digest of what the result depends on.
+        outputs: What the stage returned.
+        seconds: Wall time over all runs that worked on it.
+        gpu_seconds: `seconds` times the GPUs that were held.
+    """
+
+    inputs: str
+    outputs: dict[str, Any]
+    seconds: float
+    gpu_seconds: float
+
+
+class StageRecords:
+    """The records of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, stage: StageName, inputs: str) -> StageRecord | None:
+        """The record of `stage` if it was made from `inputs`."""
+        value = read_json(self._file(stage))
+        if value is None or value.get("inputs") != inputs:
+            return None
+        return StageRecord(**value)
+
+    def save(self, stage: StageName, record: StageRecord) -> None:
+        """Marks `stage` as finished."""
+        write_json(self._file(stage), asdict(record))
+
+    def _file(self, stage: StageName) -> Path:
+        return self._folder / f"{stage.value}.json"

@@ -1,0 +1,93 @@
+"""What the picture-making stages share: which set a prompt's pictures belong to."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dreambooth.pipeline.context import StageContext
+from dreambooth.sampling.picture_set import PictureSet
+from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings
+from dreambooth.workspace.digest import digest_of
+
+# Part of every key. Raised when a change to the sampler changes pixels.
+SAMPLER_VERSION = 1
+
+
+def class_sampling(context: StageContext) -> SamplingSettings:
+    """The sampler of class pictures."""
+    wanted = context.job.class_images
+    return _settings(wanted.scheduler, wanted.steps, wanted.guidance, wanted.negative_prompt)
+
+
+def generation_sampling(context: StageContext) -> SamplingSettings:
+    """The sampler of pictures of the subject."""
+    wanted = context.job.generation
+    return _settings(wanted.scheduler, wanted.steps, wanted.guidance, wanted.negative_prompt)
+
+
+def base_pictures(
+    context: StageContext,
+    prompt: str,
+    count: int,
+    seed: int,
+    settings: SamplingSettings,
+    *,
+    gated: bool,
+) -> PictureSet:
+    """Pictures of the base model: in the cache that jobs share, under the digest of their key."""
+    key = _key(context.model.digest, prompt, seed, settings) | {"gated": gated}
+    provenance = {"model": context.model.name, "revision": context.model.revision}
+    folder = context.workspace.pictures / digest_of(key)
+    return PictureSet(folder, key, prompt, seed, count, settings, gated, provenance)
+
+
+def tuned_pictures(
+    context: StageContext,
+    parent: Path,
+    prompt: str,
+    count: int,
+    seed: int,
+    settings: SamplingSettings,
+    tuned_digest: str,
+) -> PictureSet:
+    """Pictures of the tuned model: in the job's folder, under a readable name."""
+    provenance = {
+        "model": tuned_digest,
+        "baseModel": context.model.name,
+        "job": context.job.name,
+    }
+    return PictureSet(
+        parent / slug(prompt),
+        _key(tuned_digest, prompt, seed, settings),
+        prompt,
+        seed,
+        count,
+        settings,
+        gated=False,
+        provenance=provenance,
+    )
+
+
+def slug(prompt: str) -> str:
+    """A folder name for a prompt: readable, and different for different prompts."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-")
+    return f"{words or 'prompt'}-{digest_of(prompt)[:6]}"
+
+
+def _key(model: str, prompt: str, seed: int, settings: SamplingSettings) -> dict[str, Any]:
+    return {
+        "model": model,
+        "prompt": prompt,
+        "seed": seed,
+        "sampler": settings.to_json(),
+        "batch": BATCH_SIZE,
+        "version": SAMPLER_VERSION,
+    }
+
+
+def _settings(
+    scheduler: str | None, steps: int | None, guidance: float | None, negative: str | None
+) -> SamplingSettings:
+    if steps is None or guidance is None:
+        raise ValueError("the job's settings have not been resolved")
+    return SamplingSettings(scheduler, steps, guidance, negative)

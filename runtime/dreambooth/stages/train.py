@@ -1,0 +1,192 @@
+"""Stage 3: prior-preserving fine-tuning with Ray Train."""
+
+from pathlib import Path
+from typing import Any
+
+from dreambooth.errors import DreamBoothError, InfrastructureError
+from dreambooth.pipeline.context import StageContext, StageResult
+from dreambooth.pipeline.progress import StageName
+from dreambooth.stages.class_images import class_image_files
+from dreambooth.stages.photos import photo_files
+from dreambooth.stages.pictures import generation_sampling
+from dreambooth.workspace.atomic import read_json, remove_tree
+from dreambooth.workspace.digest import digest_of, tree_digest
+
+# Part of the inputs' digest. Raised when a change to the trainer changes weights.
+TRAINER_VERSION = 1
+# Ray Train starts the workers again this often within one run of the stage.
+MAX_WORKER_FAILURES = 3
+
+
+class TrainStage:
+    """A tuned model in `model/`, resumable at every checkpoint."""
+
+    name = StageName.TRAIN
+
+    def inputs(self, context: StageContext) -> dict[str, Any]:
+        """Model, pictures and settings; the number of workers changes nothing and is left out."""
+        job = context.job
+        return {
+            "model": context.model.digest,
+            "photos": context.outputs[StageName.PHOTOS]["photos"],
+            "classImages": context.outputs[StageName.CLASS_IMAGES]["digests"],
+            "prompt": context.fill_in(job.training.prompt),
+            "classPrompt": context.fill_in(job.class_images.prompt),
+            "training": _settings_json(context),
+            "version": TRAINER_VERSION,
+        }
+
+    def intact(self, context: StageContext, outputs: dict[str, Any]) -> bool:
+        """The tuned model is there, byte for byte."""
+        folder = context.folder.model
+        return folder.is_dir() and tree_digest(folder) == outputs["digest"]
+
+    def run(self, context: StageContext) -> StageResult:
+        """Trains, or goes on training."""
+        plan = training_plan(context, digest_of(self.inputs(context)))
+        summary = Path(plan.summary)
+        done = read_json(summary)
+        if not (done and done["key"] == plan.key and context.folder.model.is_dir()):
+            _fit(context, plan)
+            done = read_json(summary)
+        if done is None:
+            raise InfrastructureError(
+                "training ended without a result",
+                field=str(summary),
+                remedy="Run again; it goes on from the last checkpoint.",
+                reason="TrainingIncomplete",
+            )
+        digest = tree_digest(context.folder.model)
+        remove_tree(context.folder.checkpoints)
+        return StageResult(
+            {
+                "digest": digest,
+                "lora": plan.lora is not None,
+                **{key: value for key, value in done.items() if key != "key"},
+            }
+        )
+
+
+def training_plan(context: StageContext, key: str) -> Any:
+    """Everything the workers need, as a `TrainingPlan`."""
+    import torch
+
+    from dreambooth.training.trainer import TrainerSettings
+    from dreambooth.training.worker import LoraSettings, TrainingPlan
+
+    job, training = context.job, context.job.training
+    return TrainingPlan(
+        key=key,
+        base_model=str(context.model.folder),
+        output=str(context.folder.model),
+        checkpoints=str(context.folder.checkpoints),
+        summary=str(context.folder.root / "training.json"),
+        models_dir=str(context.workspace.models),
+        photos=[str(file) for file in photo_files(context)],
+        class_images=[str(file) for file in class_image_files(context)],
+        prompt=context.fill_in(training.prompt),
+        class_prompt=context.fill_in(job.class_images.prompt),
+        steps=training.steps or 0,
+        batch_size=training.batch_size,
+        checkpoint_every=training.checkpoint_every or 1,
+        seed=training.seed,
+        settings=TrainerSettings(
+            learning_rate=training.learning_rate or 0.0,
+            prior_weight=training.prior_weight,
+            gradient_clip=training.gradient_clip,
+            text_encoder=training.text_encoder,
+            compute_dtype=torch.bfloat16 if _gpus() else torch.float32,
+        ),
+        lora=(
+            LoraSettings(training.lora.rank, training.lora.alpha)
+            if training.method == "lora"
+            else None
+        ),
+        sampling=generation_sampling(context),
+        encoder=job.evaluation.encoder if training.keep == "best" else None,
+    )
+
+
+def _fit(context: StageContext, plan: Any) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from dreambooth.training.telemetry import Relay
+    from dreambooth.training.worker import train_worker
+
+    # Ray's own record of a run only matters while that run lives: what must survive is in our
+    # checkpoints, which appear whole or not at all.
+    remove_tree(context.folder.ray_train)
+    failures: list[DreamBoothError] = []
+
+    def listen(row: dict[str, Any]) -> None:
+        if "error" in row:
+            failures.append(row["error"])
+        elif "resumed" in row:
+            message = f"going on from step {row['resumed']}"
+            context.progress(row["resumed"], plan.steps, "steps", message=message)
+        else:
+            context.progress(
+                row["step"], plan.steps, "steps", step=row["step"], loss=row["loss"]
+            )
+
+    gpus = _gpus()
+    context.progress(0, plan.steps, "steps")
+    relay = Relay(listen)
+    try:
+        TorchTrainer(
+            train_worker,
+            train_loop_config={"plan": plan, "relay": relay.actor},
+            scaling_config=ScalingConfig(
+                num_workers=context.job.cluster.workers,
+                use_gpu=bool(gpus),
+                resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
+            ),
+            run_config=RunConfig(
+                name="train",
+                storage_path=str(context.folder.ray_train),
+                failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
+            ),
+        ).fit()
+    except Exception as error:
+        raise InfrastructureError(
+            f"training failed: {str(error).strip().splitlines()[-1]}",
+            field="spec.training",
+            remedy="Run again; it goes on from the last checkpoint.",
+            reason="TrainingFailed",
+        ) from error
+    finally:
+        relay.close()
+        remove_tree(context.folder.ray_train)
+    if failures:
+        raise failures[0]
+
+
+def _gpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
+
+
+def _settings_json(context: StageContext) -> dict[str, Any]:
+    job, training = context.job, context.job.training
+    settings = {
+        "method": training.method,
+        "steps": training.steps,
+        "batchSize": training.batch_size,
+        "learningRate": training.learning_rate,
+        "priorWeight": training.prior_weight,
+        "textEncoder": training.text_encoder,
+        "gradientClip": training.gradient_clip,
+        "seed": training.seed,
+        "keep": training.keep,
+    }
+    if training.method == "lora":
+        settings["lora"] = {"rank": training.lora.rank, "alpha": training.lora.alpha}
+    if training.keep == "best":
+        settings["selection"] = {
+            "encoder": job.evaluation.encoder,
+            "checkpointEvery": training.checkpoint_every,
+            "sampler": generation_sampling(context).to_json(),
+        }
+    return settings

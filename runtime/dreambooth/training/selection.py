@@ -1,0 +1,110 @@
+"""Which checkpoint to keep, by what its pictures look like.
+
+Loss says little about a diffusion model's pictures. At every checkpoint the trained model draws
+the subject and its class from fixed noise; the kept checkpoint is the one closest to the photos
+among those that have left the class alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+
+from dreambooth.quality.encoders import Encoder
+from dreambooth.quality.metrics import class_similarity, diversity, subject_fidelity
+from dreambooth.sampling.sampler import Sampler
+from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings, picture_seed
+
+# The class may come closer to the subject by this share of the gap, and lose this share of its
+# diversity, before a checkpoint is marked down.
+DRIFT_ALLOWED = 0.10
+DIVERSITY_KEPT = 0.90
+PENALTY = 2.0
+# Selection must not look at the noise that the pictures of the evaluation start from.
+SELECTION_SEED = 0x5E1EC7
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a checkpoint's pictures look like, all cosines of the encoder.
+
+    Attributes:
+        subject: Mean similarity of subject pictures to the photos.
+        class_similarity: Mean similarity of class pictures to the photos.
+        class_diversity: One minus the mean similarity of class pictures among themselves.
+    """
+
+    subject: float
+    class_similarity: float
+    class_diversity: float
+
+    def to_json(self) -> dict[str, float]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def score(measured: Measurement, base: Measurement, ceiling: float) -> float:
+    """Share of the gap between base model and photos that is closed, less penalties.
+
+    Args:
+        measured: The checkpoint.
+        base: The model before training.
+        ceiling: Similarity of the photos among themselves.
+    """
+    gap = max(ceiling - base.subject, 1e-6)
+    closed = (measured.subject - base.subject) / gap
+    drift = (measured.class_similarity - base.class_similarity) / gap
+    kept = measured.class_diversity / max(base.class_diversity, 1e-6)
+    penalty = max(0.0, drift - DRIFT_ALLOWED) + max(0.0, DIVERSITY_KEPT - kept)
+    return closed - PENALTY * penalty
+
+
+class CheckpointJudge:
+    """Draws and measures with the model under training."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        encoder: Encoder,
+        photos: Sequence[Image.Image],
+        prompts: tuple[str, str],
+        settings: SamplingSettings,
+    ) -> None:
+        """`prompts` are the subject's and the class's."""
+        self._sampler = sampler
+        self._encoder = encoder
+        self._photos = encoder.embed(photos)
+        self._prompts = prompts
+        self._settings = settings
+
+    @property
+    def ceiling(self) -> float:
+        """Similarity of the photos among themselves; 1 for a single photo."""
+        return 1.0 if len(self._photos) < 2 else 1.0 - diversity(self._photos)
+
+    def measure(self) -> Measurement:
+        """Measures the model as it is now."""
+        requests = [
+            (prompt, picture_seed(SELECTION_SEED, prompt, index, 0))
+            for prompt in self._prompts
+            for index in range(BATCH_SIZE // 2)
+        ]
+        self._sampler.forget_prompts()
+        pictures = self._sampler.sample(
+            [prompt for prompt, _ in requests], [seed for _, seed in requests], self._settings
+        )
+        self._sampler.forget_prompts()
+        embeddings = self._encoder.embed([Image.fromarray(picture) for picture in pictures])
+        subject, of_class = embeddings.chunk(2)
+        return Measurement(
+            subject=subject_fidelity(subject, self._photos),
+            class_similarity=class_similarity(of_class, self._photos),
+            class_diversity=diversity(of_class),
+        )
+
+
+def measurement_from(value: dict[str, Any]) -> Measurement:
+    """The inverse of `Measurement.to_json`."""
+    return Measurement(**value)
+

@@ -1,0 +1,89 @@
+"""How training workers tell the driver where they are.
+
+A small actor takes rows from rank 0 and hands them to a thread of the driver, which waits inside
+the actor instead of polling. Rows are fire-and-forget: training never waits for a listener.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+Row = dict[str, Any]
+# Steps faster than this are reported together.
+REPORT_INTERVAL_SECONDS = 0.5
+
+
+@ray.remote(num_cpus=0)
+class _Relay:
+    """Holds rows until the driver takes them."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._closed = False
+        self._news = asyncio.Event()
+
+    async def push(self, row: Row) -> None:
+        self._rows.append(row)
+        self._news.set()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._news.set()
+
+    async def take(self) -> tuple[list[Row], bool]:
+        await self._news.wait()
+        rows, self._rows = self._rows, []
+        if not self._closed:
+            self._news.clear()
+        return rows, self._closed
+
+
+class Relay:
+    """The driver's end: calls `listener` for every row until it is closed."""
+
+    def __init__(self, listener: Callable[[Row], None]) -> None:
+        self.actor = _Relay.remote()  # type: ignore[attr-defined]
+        self._listener = listener
+        self._thread = threading.Thread(target=self._listen, name="training-relay", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Delivers what is still on its way and stops."""
+        ray.get(self.actor.close.remote())
+        self._thread.join()
+        ray.kill(self.actor)
+
+    def _listen(self) -> None:
+        closed = False
+        while not closed:
+            try:
+                rows, closed = ray.get(self.actor.take.remote())
+            except ray.exceptions.RayError:
+                return
+            for row in rows:
+                self._listener(row)
+
+
+class Telemetry:
+    """The worker's end; only rank 0 speaks."""
+
+    def __init__(self, actor: Any, *, speaks: bool) -> None:
+        self._actor = actor
+        self._speaks = speaks
+        self._last = 0.0
+
+    def step(self, step: int, loss: float) -> None:
+        """Reports a finished step, unless the last report was a moment ago."""
+        now = time.monotonic()
+        if now - self._last >= REPORT_INTERVAL_SECONDS:
+            self._last = now
+            self.send({"step": step, "loss": loss})
+
+    def send(self, row: Row) -> None:
+        """Sends a row now."""
+        if self._speaks:
+            self._actor.push.remote(row)

@@ -1,0 +1,234 @@
+"""What one Ray Train worker does: load, resume, train, choose, save."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from dreambooth.errors import DreamBoothError
+from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.quality.encoders import load_encoder
+from dreambooth.sampling.devices import physical_threads, this_device
+from dreambooth.sampling.sampler import Sampler
+from dreambooth.sampling.settings import SamplingSettings
+from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
+from dreambooth.training.distributed import World, current_world
+from dreambooth.training.latents import encode_pictures
+from dreambooth.training.schedule import PairSchedule
+from dreambooth.training.selection import CheckpointJudge, Measurement, measurement_from, score
+from dreambooth.training.telemetry import Telemetry
+from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
+from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Rank and scale of the adapters."""
+
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything a worker needs; plain values, for it travels to other machines.
+
+    Attributes:
+        key: Digest of all inputs; checkpoints of another key are not resumed from.
+        base_model: Diffusers folder of the base model.
+        output: Where the tuned model goes.
+        summary: JSON file for what the driver wants to know afterwards.
+        class_prompt, prompt: The two prompts, placeholders filled in.
+        sampling: Sampler for the pictures that choose a checkpoint.
+        encoder: Name of the image encoder that measures them; None keeps the last checkpoint.
+    """
+
+    key: str
+    base_model: str
+    output: str
+    checkpoints: str
+    summary: str
+    models_dir: str
+    photos: list[str]
+    class_images: list[str]
+    prompt: str
+    class_prompt: str
+    steps: int
+    batch_size: int
+    checkpoint_every: int
+    seed: int
+    settings: TrainerSettings
+    lora: LoraSettings | None
+    sampling: SamplingSettings
+    encoder: str | None
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Entry point for Ray Train: `config` holds the `plan` and the `relay` actor.
+
+    An error that the user can mend is sent to the driver rather than raised: Ray Train would take
+    it for a failed worker and start the group again.
+    """
+    plan: TrainingPlan = config["plan"]
+    world = current_world()
+    telemetry = Telemetry(config["relay"], speaks=world.rank == 0)
+    try:
+        _train(plan, world, telemetry)
+    except DreamBoothError as error:
+        telemetry.send({"error": error})
+
+
+def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
+    device = _prepare(world)
+    store = CheckpointStore(Path(plan.checkpoints), plan.key)
+    if world.rank == 0:
+        store.prepare()
+    world.barrier()
+    latest = store.latest()
+    model = StableDiffusion.load(Path(plan.base_model)).to(device)
+    data = _encode(plan, model, device)
+    selection = _Selection(_judge(plan, model, device) if world.rank == 0 else None)
+    selection.start(latest)
+    if plan.lora is not None:
+        model.add_lora(
+            plan.lora.rank,
+            plan.lora.alpha,
+            text_encoder=plan.settings.text_encoder,
+            seed=plan.seed,
+        )
+    schedule = PairSchedule(plan.seed, len(data.photos), len(data.class_images), plan.batch_size)
+    trainer = Trainer(model, data, schedule, plan.settings, world, device)
+    if latest is not None:
+        trainer.restore(latest)
+        telemetry.send({"resumed": latest.step})
+    while trainer.step < plan.steps:
+        loss = trainer.train_step()
+        telemetry.step(trainer.step, loss)
+        if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
+            if world.rank == 0:
+                selection.consider(trainer.step, plan.steps)
+                store.save(trainer.checkpoint({"selection": selection.to_json()}))
+                store.keep_only({trainer.step, selection.best(trainer.step)})
+            world.barrier()
+    if world.rank == 0:
+        chosen = selection.best(plan.steps)
+        trainer.load_weights(store.load_weights(chosen))
+        _save(plan, model, trainer, selection, chosen)
+    world.barrier()
+
+
+class _Selection:
+    """What has been measured so far; part of every checkpoint, so that nothing is drawn twice."""
+
+    def __init__(self, judge: CheckpointJudge | None) -> None:
+        self._judge = judge
+        self._base: Measurement | None = None
+        self._measured: dict[int, Measurement] = {}
+
+    def start(self, latest: Checkpoint | None) -> None:
+        """Takes over what `latest` knows, or measures the base model."""
+        if self._judge is None:
+            return
+        if latest is None:
+            self._base = self._judge.measure()
+            return
+        known = latest.meta["selection"]
+        self._base = measurement_from(known["base"])
+        self._measured = {int(s): measurement_from(m) for s, m in known["measured"].items()}
+
+    def consider(self, step: int, steps: int) -> None:
+        """Measures the model after `step` of `steps` steps; the first half is never the best."""
+        if self._judge is not None and 2 * step > steps:
+            self._measured[step] = self._judge.measure()
+
+    def best(self, last: int) -> int:
+        """The step with the highest score, the later of equals; `last` if none was measured."""
+        if self._judge is None or self._base is None or not self._measured:
+            return last
+        scores = {
+            step: score(measured, self._base, self._judge.ceiling)
+            for step, measured in self._measured.items()
+        }
+        return max(scores, key=lambda step: (scores[step], step))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; the inverse of what `start` reads."""
+        return {
+            "base": self._base.to_json() if self._base else None,
+            "measured": {str(step): m.to_json() for step, m in self._measured.items()},
+        }
+
+
+def _prepare(world: World) -> torch.device:
+    device = this_device()
+    if world.size > 1 and device.type == "cuda":
+        import ray.train.torch
+
+        device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        # Workers of one machine share its cores.
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, physical_threads() // share))
+    torch.manual_seed(0)
+    return device
+
+
+def _encode(plan: TrainingPlan, model: StableDiffusion, device: torch.device) -> TrainingData:
+    return TrainingData(
+        photos=encode_pictures(model, [Path(p) for p in plan.photos], plan.seed, device),
+        class_images=encode_pictures(
+            model, [Path(p) for p in plan.class_images], plan.seed, device
+        ),
+        photo_ids=model.tokenize([plan.prompt]),
+        class_ids=model.tokenize([plan.class_prompt]),
+    )
+
+
+def _judge(
+    plan: TrainingPlan, model: StableDiffusion, device: torch.device
+) -> CheckpointJudge | None:
+    if plan.encoder is None:
+        return None
+    photos = []
+    for file in plan.photos:
+        with Image.open(file) as image:
+            photos.append(image.convert("RGB"))
+    return CheckpointJudge(
+        Sampler(model, device),
+        load_encoder(plan.encoder, Path(plan.models_dir)),
+        photos,
+        (plan.prompt, plan.class_prompt),
+        plan.sampling,
+    )
+
+
+def _save(
+    plan: TrainingPlan,
+    model: StableDiffusion,
+    trainer: Trainer,
+    selection: _Selection,
+    chosen: int,
+) -> None:
+    final = Path(plan.output)
+    temporary = temporary_sibling(final)
+    try:
+        model.save(temporary, lora=plan.lora is not None)
+        publish_dir(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    write_json(
+        Path(plan.summary),
+        {
+            "key": plan.key,
+            "losses": trainer.losses,
+            "keptStep": chosen,
+            "selection": selection.to_json(),
+            "trainedParameters": sum(p.numel() for p in trainer.parameters.values()),
+        },
+    )
