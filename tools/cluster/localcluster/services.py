@@ -1,0 +1,124 @@
+"""Long-running processes: started once, recognised again, restarted when they must be."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import cgroups
+from localcluster.console import say
+from localcluster.errors import ClusterError, tail
+from localcluster.layout import LOGS, RUN, Machine
+from localcluster.machines import inside
+from localcluster.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process of one machine."""
+
+    name: str
+    machine: Machine
+    argv: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()  # files that it reads once, when it starts
+
+    @property
+    def label(self) -> str:
+        """The process's name among all machines."""
+        return f"{self.machine.name}/{self.name}"
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return LOGS / self.machine.name / f"{self.name}.log"
+
+    @property
+    def _record(self) -> Path:
+        return RUN / "services" / self.machine.name / f"{self.name}.json"
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr(self.argv).encode())
+        for file in self.inputs:
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    def pid(self) -> int | None:
+        """Return the process's id if it runs."""
+        try:
+            record = json.loads(self._record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        pid: int = record["pid"]
+        # An id alone could be another process's by now.
+        return pid if _start_time(pid) == record["started"] else None
+
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self.pid() is not None
+
+    def ensure(self) -> bool:
+        """Start it if it does not run or runs with other settings; tell whether it was started."""
+        if self.alive():
+            if json.loads(self._record.read_text(encoding="utf-8"))["digest"] == self._digest():
+                return False
+            say(f"{self.label}: settings changed")
+            self.stop()
+        self._start()
+        return True
+
+    def _start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                inside(self.machine, *self.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+                preexec_fn=lambda: cgroups.join(self.machine.name),
+            )
+        started = _start_time(process.pid)
+        if started is None:
+            raise ClusterError(f"{self.label} ended at once\n{tail(self.log)}")
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        record = {"pid": process.pid, "started": started, "digest": self._digest()}
+        self._record.write_text(json.dumps(record), encoding="utf-8")
+
+    def stop(self, seconds: float = 10) -> None:
+        """Ask it to end, and insist after the deadline."""
+        for wanted in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + seconds
+            while (pid := self.pid()) is not None and time.monotonic() < deadline:
+                os.kill(pid, wanted)
+                time.sleep(0.1)
+        self._record.unlink(missing_ok=True)
+
+    def wait(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for a state that this process brings about."""
+        wait_until(what, condition, seconds, log=self.log, alive=self.alive)
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when a process started (ticks since boot), or None if there is none or it is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else started
+
+
+def recorded() -> dict[str, Service]:
+    """Return what was started and not stopped on purpose, by label, for reports."""
+    found = {}
+    for file in sorted((RUN / "services").glob("*/*.json")):
+        machine = Machine(file.parent.name, "")
+        service = Service(file.stem, machine, ())
+        found[service.label] = service
+    return found
