@@ -111,8 +111,6 @@ bench-quality: $(ENV) ## Score what is learned and what is kept, on held-out pos
 bench-cpu: $(ENV) ## Time and memory of each stage of the demo's job on this machine
 	$(BIN)/python bench/cpu.py $(ARGS)
 
--include tools/cluster/cluster.mk
-
 # Not phony: made once for each content of the locks.
 $(ENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -123,3 +121,6 @@ $(ENV):
 	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime
 	@rm -f .venv/.ready-* && touch $@
+
+##@ A local Kubernetes
+-include tools/cluster/cluster.mk

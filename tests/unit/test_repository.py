@@ -4,10 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools import licences, locks
 
@@ -152,6 +156,26 @@ def test_commands_answer_without_loading_the_libraries_that_train() -> None:
     assert HEAVY.intersection(run.stdout.split()) == set()
 
 
+def test_what_the_runtime_imports_is_what_it_asks_for() -> None:
+    project = tomllib.loads((ROOT / "runtime" / "pyproject.toml").read_text())["project"]
+    asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    homes = metadata.packages_distributions()
+    imported = {
+        module
+        for _, text in texts("runtime/dreambooth/**/*.py")
+        for node in ast.walk(ast.parse(text))
+        for module in _imported(node)
+        if module not in sys.stdlib_module_names and module != "dreambooth"
+    }
+    missing = {
+        module
+        for module in imported
+        if asked.isdisjoint(canonicalize_name(home) for home in homes.get(module, []))
+    }
+    assert missing == set()
+    assert "torch" in imported
+
+
 def test_a_changed_requirement_makes_its_locks_stale(tmp_path: Path) -> None:
     for path in tracked("requirements", "runtime/pyproject.toml"):
         copy = tmp_path / path.relative_to(ROOT)
@@ -183,6 +207,15 @@ def _asserts(node: ast.AST) -> bool:
     called = node.func
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
     return name.startswith("assert_") or name in ("raises", "warns", "fail")
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Top-level names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module.partition(".")[0]]
+    return []
 
 
 def _anchors(markdown: str) -> set[str]:
