@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.utils.logging import disable_progress_bar
+from diffusers.utils import logging as diffusers_logging
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
 from dreambooth.models.family import LatentDistribution
+from dreambooth.models.schedulers import make_scheduler
 
 # The projections that diffusers' own DreamBooth LoRA trainer adapts.
 LORA_UNET_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -64,8 +66,7 @@ class StableDiffusion:
         Raises:
             UserError: If a part is missing or not what its configuration says.
         """
-        disable_progress_bar()
-        _quiet_transformers()
+        _quiet()
         try:
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             text_encoder = CLIPTextModel.from_pretrained(
@@ -113,9 +114,13 @@ class StableDiffusion:
         return float(self.vae.config.scaling_factor)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "StableDiffusion":
-        """Moves all parts to `device`, and to `dtype` if given."""
-        for part in (self.unet, self.vae, self.text_encoder):
-            part.to(device=device, dtype=dtype)
+        """Moves all parts to `device`, and the networks to `dtype` if given.
+
+        On the CPU the VAE stays float32: it runs once a picture, and bfloat16 shows as banding.
+        """
+        for part in (self.unet, self.text_encoder):
+            part.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.vae.to(device=device, dtype=None if device.type == "cpu" else dtype)
         return self
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -146,7 +151,8 @@ class StableDiffusion:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels `[B, 3, H, W]`, nominally in [-1, 1]."""
-        pixels: Tensor = self.vae.decode(latents / self._scale, return_dict=False)[0]
+        latents = latents.to(self.vae.dtype) / self._scale
+        pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return pixels
 
     def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
@@ -204,25 +210,16 @@ class StableDiffusion:
         )
 
     def _pipeline(self) -> StableDiffusionPipeline:
-        from diffusers import DiffusionPipeline, SchedulerMixin  # noqa: F401  (registers names)
-
         return StableDiffusionPipeline(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
             unet=self.unet,
-            scheduler=_own_scheduler(self.scheduler_config),
+            scheduler=make_scheduler(None, self.scheduler_config),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
         )
-
-
-def _own_scheduler(config: dict[str, Any]) -> Any:
-    """The scheduler class that the model's configuration names."""
-    import diffusers
-
-    return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
 def _lora(rank: int, alpha: float, targets: Sequence[str]) -> LoraConfig:
@@ -248,8 +245,9 @@ def _adapter_metadata(module: nn.Module) -> dict[str, Any] | None:
     return metadata
 
 
-def _quiet_transformers() -> None:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def _quiet() -> None:
+    """Loading is reported by the pipeline; the libraries' own bars would tear it apart."""
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()

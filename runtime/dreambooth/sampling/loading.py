@@ -9,8 +9,8 @@ from dreambooth.sampling.sampler import Sampler
 
 
 def sampling_dtype(device: torch.device) -> torch.dtype:
-    """Weights' type for sampling: half precision on GPUs, float32 on the CPU."""
-    return torch.float16 if device.type == "cuda" else torch.float32
+    """Weights' type for sampling: half precision, in the format the device is fast with."""
+    return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def load_sampler(folder: str, lora: str | None, device: torch.device) -> Sampler:

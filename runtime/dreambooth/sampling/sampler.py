@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreambooth.models.family import ModelFamily
-from dreambooth.sampling.schedulers import make_scheduler
+from dreambooth.models.schedulers import make_scheduler
 from dreambooth.sampling.settings import SamplingSettings
 
 
@@ -20,9 +20,13 @@ class Sampler:
     same on every device.
     """
 
-    def __init__(self, model: ModelFamily, device: torch.device) -> None:
+    def __init__(
+        self, model: ModelFamily, device: torch.device, *, autocast: bool = False
+    ) -> None:
+        """`autocast` computes in bfloat16 with float32 weights, for a model under training."""
         self._model = model
         self._device = device
+        self._autocast = autocast
         self._embeddings: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -34,6 +38,14 @@ class Sampler:
         Returns:
             `[B, H, W, 3]` RGB.
         """
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            latents = self._denoise(prompts, seeds, settings)
+        return _to_uint8(self._model.decode(latents))
+
+    def _denoise(
+        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings
+    ) -> Tensor:
+        """Scaled latents `[B, C, H/f, W/f]` float32 without noise."""
         model = self._model
         scheduler = make_scheduler(settings.scheduler, model.scheduler_config)
         scheduler.set_timesteps(settings.steps, device=self._device)
@@ -51,8 +63,8 @@ class Sampler:
             if guided:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + settings.guidance * (conditional - unconditional)
-            latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
-        return _to_uint8(model.decode(latents.to(embeddings.dtype)))
+            latents = scheduler.step(output, timestep, latents, return_dict=False)[0].float()
+        return latents
 
     def forget_prompts(self) -> None:
         """Drops cached text embeddings; needed when the text encoder's weights have changed."""

@@ -199,7 +199,7 @@ def _judge(
         with Image.open(file) as image:
             photos.append(image.convert("RGB"))
     return CheckpointJudge(
-        Sampler(model, device),
+        Sampler(model, device, autocast=True),
         load_encoder(plan.encoder, Path(plan.models_dir)),
         photos,
         (plan.prompt, plan.class_prompt),

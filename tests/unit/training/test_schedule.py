@@ -1,0 +1,39 @@
+"""What each step sees is a function of seed and step."""
+
+from collections import Counter
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dreambooth.training.schedule import PairSchedule, draw
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    photos=st.integers(1, 9),
+    class_images=st.integers(1, 30),
+    batch=st.integers(1, 4),
+)
+def test_every_photo_is_seen_once_before_any_is_seen_again(
+    seed: int, photos: int, class_images: int, batch: int
+) -> None:
+    schedule = PairSchedule(seed, photos, class_images, batch)
+    seen = [pair.photo for step in range(photos) for pair in schedule.step(step)]
+    assert Counter(seen) == {photo: batch for photo in range(photos)}
+
+
+@given(seed=st.integers(0, 2**31), step=st.integers(0, 1000))
+def test_a_step_does_not_depend_on_the_steps_before_it(seed: int, step: int) -> None:
+    assert PairSchedule(seed, 5, 40, 2).step(step) == PairSchedule(seed, 5, 40, 2).step(step)
+    noise = [pair.photo_seed for s in (step, step + 1) for pair in PairSchedule(seed, 5, 40, 2).step(s)]
+    assert len(set(noise)) == 4
+
+
+def test_draws_repeat_for_a_seed_and_differ_between_seeds() -> None:
+    one, again, other = draw(1, (4, 8, 8), 1000), draw(1, (4, 8, 8), 1000), draw(2, (4, 8, 8), 1000)
+    assert torch.equal(one.noise, again.noise)
+    assert torch.equal(one.posterior, again.posterior)
+    assert not torch.equal(one.noise, one.posterior)
+    assert not torch.equal(one.noise, other.noise)
+    assert all(0 <= d.timestep < 1000 for d in (one, other))
