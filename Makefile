@@ -105,11 +105,11 @@ distclean: clean ## Remove .venv as well
 
 .PHONY: bench-quality
 bench-quality: $(ENV) ## Score what is learned and what is kept, on held-out poses (docs/quality.md)
-	$(BIN)/python bench/quality.py $(ARGS)
+	$(BIN)/python -m bench.quality $(ARGS)
 
 .PHONY: bench-cpu
 bench-cpu: $(ENV) ## Time and memory of each stage of the demo's job on this machine
-	$(BIN)/python bench/cpu.py $(ARGS)
+	$(BIN)/python -m bench.cpu $(ARGS)
 
 # Not phony: made once for each content of the locks.
 $(ENV):

@@ -18,7 +18,10 @@ from tools import licences, locks
 ROOT = Path(__file__).resolve().parents[2]
 
 # Places that exist on one machine only, and hosts that others may reach through a mirror.
-MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:(?:work|root|Users)/[\w.]|home/(?!ray\b)\w)")
+# The second look-behind lets an image's own paths be, as in a Dockerfile's --mount.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.$})-])(?<!target=)/(?:(?:work|root|Users)/[\w.]|home/(?!ray\b)\w)"
+)
 REGISTRY_HOST = re.compile(
     r"\bpypi\.org|pythonhosted\.org|registry\.npmjs|\bcrates\.io|proxy\.golang\.org"
     r"|repo1?\.maven|deb\.debian\.org"
@@ -80,6 +83,7 @@ def test_no_file_names_the_host_of_a_package_registry() -> None:
         ("$HOME/work/photos", False),
         ("https://example.com/home/page", False),
         ("/home/ray/.local", False),
+        ("RUN --mount=type=cache,target=/" + "root/.cache", False),
     ],
 )
 def test_machine_paths_are_told_from_paths_of_containers_and_users(
