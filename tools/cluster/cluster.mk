@@ -22,5 +22,5 @@ images: ## build the images and load them into the local cluster, if it runs
 kubectl: ## run kubectl on the local cluster: make kubectl ARGS="get nodes"
 	@$(CLUSTER) kubectl $(ARGS)
 
-e2e: ## run the tests that need a cluster: KUBECONFIG's, or the local one
-	@tools/cluster/e2e.sh
+e2e: $(ENV) ## run the tests that need a cluster: KUBECONFIG's, or one of their own (root)
+	@tools/cluster/e2e.sh $(ARGS)

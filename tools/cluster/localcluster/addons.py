@@ -1,5 +1,6 @@
 """What runs inside the cluster: DNS, storage, fake GPUs and KubeRay."""
 
+import re
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -61,12 +62,10 @@ def _ensure_kuberay_types() -> bool:
     files = sorted(binaries.crds().glob("*.yaml"))
     if len(found) == len(files):
         return False
-    text = "\n---\n".join(file.read_text(encoding="utf-8") for file in files)
-    kubernetes.apply(text)
-    everything = kubernetes.kubectl("get", "crd", "-o", "name").split()
-    names = [name for name in everything if name.endswith(".ray.io")]
-    kubernetes.kubectl("label", "--overwrite", *names, f"{marker}={source}")
-    kubernetes.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names, timeout=70)
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    label = f"metadata:\n  labels: {{{marker}: {source}}}"
+    texts = [re.sub(r"^metadata:$", label, text, count=1, flags=re.MULTILINE) for text in texts]
+    kubernetes.kubectl(*kubernetes.APPLY, "-f", "-", stdin="\n---\n".join(texts), timeout=120)
     return True
 
 
@@ -148,4 +147,3 @@ def _explain(namespace: str) -> str:
     except ClusterError as error:
         return str(error)
     return f"{pods}\n{events}"
-

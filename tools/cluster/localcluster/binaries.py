@@ -184,11 +184,16 @@ def _build(module: Module) -> None:
             timeout=1800,
         )
         if module.files:
-            source = run(["go", "list", "-m", "-f", "{{.Dir}}", str(module.pinned)],
-                         folder=module.folder, environment=environment, timeout=300)
+            source = run(
+                ["go", "list", "-m", "-f", "{{.Dir}}", str(module.pinned)],
+                folder=module.folder,
+                environment=environment,
+                timeout=300,
+            )
             for name, part in module.files.items():
                 shutil.copytree(
-                    Path(source.strip()) / part, Path(scratch) / name,
+                    Path(source.strip()) / part,
+                    Path(scratch) / name,
                     copy_function=shutil.copyfile,
                 )
         # Only a whole folder ever has the final name. The module cache's folders are read-only.

@@ -48,10 +48,14 @@ def ensure_authority() -> None:
         }
         _request("/CN=dreambooth-cluster", extensions, CA, CA_KEY, ())
     if not SERVICE_ACCOUNT_PUBLIC.exists():
-        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
-            + ["-out", str(SERVICE_ACCOUNT_KEY)])
-        run(["openssl", "ec", "-in", SERVICE_ACCOUNT_KEY, "-pubout"]
-            + ["-out", str(SERVICE_ACCOUNT_PUBLIC)])
+        run(
+            ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+            + ["-out", str(SERVICE_ACCOUNT_KEY)]
+        )
+        run(
+            ["openssl", "ec", "-in", str(SERVICE_ACCOUNT_KEY), "-pubout"]
+            + ["-out", str(SERVICE_ACCOUNT_PUBLIC)]
+        )
 
 
 def ensure(
@@ -93,14 +97,17 @@ def _request(
     with tempfile.NamedTemporaryFile("w", suffix=".cnf", encoding="utf-8") as config:
         config.write("\n".join(settings) + "\n")
         config.flush()
-        run(["openssl", "req", "-x509", "-new", *_KEY, "-days", _DAYS, "-subj", subject]
+        run(
+            ["openssl", "req", "-x509", "-new", *_KEY, "-days", _DAYS, "-subj", subject]
             + ["-config", config.name, "-extensions", "ext", *signer]
-            + ["-keyout", str(key), "-out", str(cert)])
+            + ["-keyout", str(key), "-out", str(cert)]
+        )
     key.chmod(0o600)
 
 
 def write_kubeconfig(path: Path, certificate: Certificate) -> None:
     """Write a kubeconfig that verifies the API server and carries the user's certificate."""
+
     def encoded(file: Path) -> str:
         return base64.b64encode(file.read_bytes()).decode()
 

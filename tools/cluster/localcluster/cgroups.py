@@ -24,8 +24,9 @@ def _hierarchies() -> tuple[Path, ...]:
     if _unified():
         return (ROOT,)
     found = sorted(
-        path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink()
-        and (path / "cgroup.procs").exists()
+        path
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()
     )
     if not found:
         raise ClusterError(f"no control groups are mounted at {ROOT}")

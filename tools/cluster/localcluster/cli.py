@@ -4,7 +4,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
-from localcluster import binaries, cluster, kubernetes
+from localcluster import binaries, cluster, images, kubernetes
 from localcluster.console import say
 from localcluster.errors import ClusterError
 from localcluster.layout import ADMIN_KUBECONFIG, NODES, node
@@ -30,8 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], help: str):  # type: ignore[no-untyped-def]
-        sub = commands.add_parser(name, help=help, description=help)
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], summary: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
         return sub
 
@@ -41,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("kubeconfig", _kubeconfig, "print the path of the administrator's kubeconfig")
     sub = add("binaries", _binaries, "build programs if needed; print name and path of each")
     sub.add_argument("names", nargs="*", metavar="NAME", help="all of them when left out")
+    add("images", _images, "build the images and load them into the running nodes")
     sub = add("node", _node, "take a node away as a power failure would, or bring it back")
     sub.add_argument("action", choices=("stop", "start"))
     sub.add_argument("name", choices=[machine.name for machine in NODES])
@@ -79,11 +82,19 @@ def _kubeconfig(_: argparse.Namespace) -> int:
 def _binaries(arguments: argparse.Namespace) -> int:
     names = arguments.names or list(binaries.PROGRAMS)
     if unknown := sorted(set(names) - set(binaries.PROGRAMS)):
-        raise ClusterError(f"no such program: {', '.join(unknown)}; there are "
-                           f"{', '.join(binaries.PROGRAMS)}")
+        raise ClusterError(
+            f"no such program: {', '.join(unknown)}; there are {', '.join(binaries.PROGRAMS)}"
+        )
     binaries.ensure(names)
     for name in names:
         print(name, binaries.path(name))
+    return 0
+
+
+def _images(_: argparse.Namespace) -> int:
+    start = time.monotonic()
+    changed = images.ensure()
+    say(f"images {'updated' if changed else 'unchanged'} in {time.monotonic() - start:.0f} s")
     return 0
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from localcluster import (
 )
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
-from localcluster.layout import ADMIN_KUBECONFIG, LOGS, MACHINES, NODES, STATE, Machine
+from localcluster.layout import ADMIN_KUBECONFIG, LOGS, MACHINES, NODES, RUN, STATE, Machine
 
 
 def up() -> bool:
@@ -73,7 +74,7 @@ def _ensure_machine(machine: Machine) -> bool:
 def down() -> bool:
     """End and remove everything but logs and caches; tell whether there was anything."""
     _require_root()
-    if not STATE.is_dir() and not cgroups.processes() and not machines.RUN.exists():
+    if not STATE.is_dir() and not cgroups.processes() and not RUN.exists():
         return False
     with timed("stopping everything"):
         cgroups.kill()
@@ -97,10 +98,13 @@ def start_node(machine: Machine) -> None:
     """Bring a stopped node back and wait until it is ready."""
     _require_root()
     with _lock():
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         nodes.start(machine)
         nodes.ensure(machine)
-        # The last word the API server heard may still be "ready": wait for a new one.
-        nodes.wait_ready(machine)
+        # What the API server heard before it went away does not count.
+        nodes.wait_ready(machine, since=started)
+        addons.ensure()
+        addons.wait_ready()
 
 
 def report() -> tuple[str, bool]:
@@ -129,7 +133,7 @@ def _require_root() -> None:
     if os.geteuid() != 0:
         raise ClusterError(
             "namespaces, mounts and control groups need root: run it with sudo, and keep "
-            "your PATH so that Go is found: sudo env PATH=\"$PATH\" make cluster"
+            'your PATH so that Go is found: sudo env PATH="$PATH" make cluster'
         )
 
 

@@ -8,7 +8,12 @@ from typing import Any
 from localcluster import binaries
 from localcluster.commands import run
 from localcluster.errors import ClusterError
-from localcluster.layout import ADMIN_KUBECONFIG
+from localcluster.layout import ADMIN_KUBECONFIG, STATE
+
+# Nothing of this cluster is written into the home of the user.
+_ACCESS = (f"--kubeconfig={ADMIN_KUBECONFIG}", f"--cache-dir={STATE / 'kubectl-cache'}")
+
+APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=local-cluster")
 
 
 def kubectl(*argv: str, stdin: str | None = None, timeout: float = 60) -> str:
@@ -17,13 +22,13 @@ def kubectl(*argv: str, stdin: str | None = None, timeout: float = 60) -> str:
     Raises:
         ClusterError: it failed or ran past the time-out.
     """
-    command = [binaries.path("kubectl"), "--kubeconfig", ADMIN_KUBECONFIG, *argv]
+    command = [str(binaries.path("kubectl")), *_ACCESS, *argv]
     return run(command, stdin=stdin, timeout=timeout)
 
 
 def interactive_kubectl(argv: list[str]) -> int:
     """Run kubectl for the user, with their terminal, and return its exit status."""
-    command = [str(binaries.path("kubectl")), "--kubeconfig", str(ADMIN_KUBECONFIG), *argv]
+    command = [str(binaries.path("kubectl")), *_ACCESS, *argv]
     return subprocess.run(command, check=False).returncode
 
 
@@ -48,15 +53,15 @@ def apply(manifests: str) -> bool:
         Whether any object was made or changed.
     """
     before = _fingerprint(manifests)
-    kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=local-cluster",
-            "-f", "-", stdin=manifests, timeout=120)
+    kubectl(*APPLY, "-f", "-", stdin=manifests, timeout=120)
     return _fingerprint(manifests) != before
 
 
 def _fingerprint(manifests: str) -> list[str]:
     """Return what the objects of some manifests say now, without what changes by itself."""
-    text = kubectl("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=manifests,
-                   timeout=120)
+    text = kubectl(
+        "get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=manifests, timeout=120
+    )
     if not text.strip():
         return []
     found = json.loads(text)
@@ -66,7 +71,8 @@ def _fingerprint(manifests: str) -> list[str]:
 
 def _settled(item: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {
-        key: value for key, value in item["metadata"].items()
+        key: value
+        for key, value in item["metadata"].items()
         if key not in ("resourceVersion", "managedFields", "generation", "annotations")
     }
     rest = {key: value for key, value in item.items() if key not in ("status", "metadata")}

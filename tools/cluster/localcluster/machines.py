@@ -122,8 +122,10 @@ def make(machine: Machine) -> None:
 
 
 def _connect(machine: Machine) -> None:
-    run(["ip", "link", "add", machine.device, "type", "veth"]
-        + ["peer", "name", "eth0", "netns", str(machine.net)])
+    run(
+        ["ip", "link", "add", machine.device, "type", "veth"]
+        + ["peer", "name", "eth0", "netns", str(machine.net)]
+    )
     run(["ip", "link", "set", machine.device, "master", BRIDGE, "up"])
     commands = [
         "link set lo up",

@@ -50,10 +50,16 @@ def ensure(machine: Machine) -> bool:
     return changed | policy.ensure()
 
 
-def wait_ready(machine: Machine, seconds: float = 60) -> None:
-    """Wait until the API server calls the node ready and all its processes stay alive."""
+def wait_ready(machine: Machine, *, since: str = "", seconds: float = 60) -> None:
+    """Wait until the API server calls the node ready and all its processes stay alive.
+
+    Args:
+        machine: the node.
+        since: the time (RFC 3339) that the node's word must not be older than.
+        seconds: the deadline.
+    """
     kubelet = services(machine)[1]
-    kubelet.wait(f"node {machine.name} Ready", lambda: ready(machine), seconds)
+    kubelet.wait(f"node {machine.name} Ready", lambda: ready(machine, since), seconds)
     for service in services(machine):
         if not service.alive():
             raise ClusterError(f"{service.label} ended\n{tail(service.log)}")
@@ -63,9 +69,15 @@ def _registered(machine: Machine) -> bool:
     return kubernetes.get("node", machine.name) is not None
 
 
-def ready(machine: Machine) -> bool:
-    """Tell whether the API server calls the node ready."""
-    return kubernetes.condition(kubernetes.get("node", machine.name), "Ready")
+def ready(machine: Machine, since: str = "") -> bool:
+    """Tell whether the API server calls the node ready, by a word not older than given."""
+    found = kubernetes.get("node", machine.name) or {}
+    return any(
+        condition["type"] == "Ready"
+        and condition["status"] == "True"
+        and condition["lastHeartbeatTime"] >= since
+        for condition in found.get("status", {}).get("conditions", [])
+    )
 
 
 def _ensure_pod_network(machine: Machine) -> bool:
@@ -107,6 +119,22 @@ def _runtime_answers(machine: Machine) -> bool:
 def images(machine: Machine) -> set[str]:
     """Return the names of the images a node has."""
     return set(run([*_ctr(machine), "images", "list", "--quiet"]).split())
+
+
+def image_digests(machine: Machine) -> dict[str, str]:
+    """Return the digest of each image a node has, by name."""
+    lines = run([*_ctr(machine), "images", "list"]).splitlines()[1:]
+    return {words[0]: words[2] for words in map(str.split, lines)}
+
+
+def blobs(machine: Machine) -> set[str]:
+    """Return the digests of all parts of images that a node has."""
+    return set(run([*_ctr(machine), "content", "list", "--quiet"]).split())
+
+
+def import_command(machine: Machine) -> list[str]:
+    """Return the command that imports an OCI archive from its standard input."""
+    return [*_ctr(machine), "images", "import", "-"]
 
 
 def load(machine: Machine, name: str) -> bool:
@@ -316,4 +344,3 @@ def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-
