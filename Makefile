@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # Passed on to the command a target runs, e.g. make test ARGS="-x -k photos".
 ARGS ?=
+# What `make test` runs.
+TESTS ?= tests/unit
 # Workspace and manifest of the demo.
 DEMO_WORKSPACE ?= .demo
 DEMO_MANIFEST ?= examples/robot.yaml
@@ -43,11 +45,11 @@ setup: $(ENV) ## Only set up .venv (all other targets do it on their own)
 
 .PHONY: test
 test: $(ENV) ## Run the tests, with coverage of the runtime
-	$(BIN)/pytest -m "not crash" --cov --cov-report=term tests/unit $(ARGS)
+	$(BIN)/pytest -m "not crash" --cov --cov-report=term $(TESTS) $(ARGS)
 
 .PHONY: test-crash
 test-crash: $(ENV) ## Run the tests that kill real processes at random moments (slow)
-	$(BIN)/pytest -m crash tests/unit $(ARGS)
+	$(BIN)/pytest -m crash $(TESTS) $(ARGS)
 
 .PHONY: verify
 verify: $(ENV) ## Check all that needs no run: style, types, imports, generated files, locks, licences
