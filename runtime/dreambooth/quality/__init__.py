@@ -1,0 +1,1 @@
+"""How good a tuned model is: image encoders and the figures made from their embeddings."""
