@@ -123,9 +123,9 @@ class Quality:
         class_similarity: Class pictures of the tuned model against the photos.
         base_class_similarity: The same for the base model.
         prior_drift: Their difference as a share of the gap.
-        diversity: Of the tuned model's class pictures.
-        base_diversity: Of the base model's.
-        diversity_kept: Their ratio.
+        class_diversity: Of the tuned model's class pictures.
+        base_class_diversity: Of the base model's.
+        diversity: Their ratio: 1 is as varied as before.
         prompt_fidelity: Pictures against their prompts.
         base_prompt_fidelity: The same for the base model.
         notes: Why figures are missing, a sentence each.
@@ -141,9 +141,9 @@ class Quality:
     class_similarity: float
     base_class_similarity: float
     prior_drift: float | None
+    class_diversity: float | None
+    base_class_diversity: float | None
     diversity: float | None
-    base_diversity: float | None
-    diversity_kept: float | None
     prompt_fidelity: float | None
     base_prompt_fidelity: float | None
     notes: tuple[str, ...] = ()
@@ -161,9 +161,9 @@ class Quality:
             "classSimilarity": self.class_similarity,
             "baseClassSimilarity": self.base_class_similarity,
             "priorDrift": self.prior_drift,
+            "classDiversity": self.class_diversity,
+            "baseClassDiversity": self.base_class_diversity,
             "diversity": self.diversity,
-            "baseDiversity": self.base_diversity,
-            "diversityKept": self.diversity_kept,
             "promptFidelity": self.prompt_fidelity,
             "basePromptFidelity": self.base_prompt_fidelity,
             "notes": list(self.notes) or None,
@@ -216,8 +216,8 @@ class Quality:
             troubles.append(f"went from {before:.2f} to {after:.2f} in likeness to them")
         elif self.prior_drift > DRIFT_ALLOWED:
             troubles.append(f"has moved {_percent(self.prior_drift)} of the way there too")
-        if self.diversity_kept is not None and self.diversity_kept < DIVERSITY_KEPT:
-            troubles.append(f"is {_percent(1 - self.diversity_kept)} less varied than before")
+        if self.diversity is not None and self.diversity < DIVERSITY_KEPT:
+            troubles.append(f"is {_percent(1 - self.diversity)} less varied than before")
         return f"any other {noun} {' and '.join(troubles) or 'stays itself'}"
 
 
@@ -262,9 +262,9 @@ def measure_quality(
         class_similarity=class_similarity(after, of_photos),
         base_class_similarity=class_similarity(before, of_photos),
         prior_drift=_known(prior_drift(before, after, of_photos, floor, ceiling)),
-        diversity=_known(diversity(after)),
-        base_diversity=_known(diversity(before)),
-        diversity_kept=_known(kept),
+        class_diversity=_known(diversity(after)),
+        base_class_diversity=_known(diversity(before)),
+        diversity=_known(kept),
         prompt_fidelity=of_prompts[0],
         base_prompt_fidelity=of_prompts[1],
         notes=tuple(_notes(encoder, len(photos), ceiling - floor, len(tuned_class))),

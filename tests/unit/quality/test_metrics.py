@@ -40,9 +40,9 @@ GOOD = Quality(
     class_similarity=0.57,
     base_class_similarity=0.56,
     prior_drift=0.03,
-    diversity=0.40,
-    base_diversity=0.41,
-    diversity_kept=0.976,
+    class_diversity=0.40,
+    base_class_diversity=0.41,
+    diversity=0.976,
     prompt_fidelity=None,
     base_prompt_fidelity=None,
 )
@@ -169,7 +169,7 @@ def test_measuring_puts_floor_ceiling_and_class_side_by_side() -> None:
     assert quality.photo_ceiling == pytest.approx(math.cos(math.atan(0x20 / 0xFF)), abs=1e-5)
     assert quality.gap_closed is not None and quality.gap_closed > 0.9
     assert quality.prior_drift == pytest.approx(0.0, abs=1e-6)
-    assert quality.diversity_kept == pytest.approx(1.0, abs=1e-6)
+    assert quality.diversity == pytest.approx(1.0, abs=1e-6)
     assert quality.class_similarity == pytest.approx(quality.base_class_similarity, abs=1e-6)
 
 
@@ -202,7 +202,9 @@ def test_a_single_photo_and_a_single_class_picture_give_valid_json_and_reasons()
     )
     document = json.loads(json.dumps(quality.to_json(), allow_nan=False))
     assert document["subjectFidelity"] > document["baseFidelity"]
-    assert {"photoCeiling", "gapClosed", "priorDrift", "diversity"}.isdisjoint(document)
+    assert {"photoCeiling", "gapClosed", "priorDrift", "diversity", "classDiversity"}.isdisjoint(
+        document
+    )
     assert any("One photo" in note for note in document["notes"])
     assert any("One class picture" in note for note in document["notes"])
     assert "more like your photo than a generic robot" in quality.sentence("robot")
@@ -238,9 +240,9 @@ def test_a_good_result_is_one_sentence_with_its_encoder_floor_and_ceiling() -> N
         ({"gap_closed": -0.1}, "less like your photos than a generic robot does"),
         ({"gap_closed": 1.3}, "can mean copying"),
         ({"prior_drift": 0.4}, "any other robot has moved 40 % of the way there too."),
-        ({"diversity_kept": 0.7}, "any other robot is 30 % less varied than before."),
+        ({"diversity": 0.7}, "any other robot is 30 % less varied than before."),
         (
-            {"prior_drift": 0.4, "diversity_kept": 0.7},
+            {"prior_drift": 0.4, "diversity": 0.7},
             "has moved 40 % of the way there too and is 30 % less varied than before.",
         ),
     ],
