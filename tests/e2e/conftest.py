@@ -16,6 +16,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+    if items:
+        # The first one's time includes what starts the cluster and builds the image.
+        items[0].add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,11 @@ class Kubectl:
         found: dict[str, Any] = json.loads(text) if text.strip() else {}
         return found
 
+    def list(self, *argv: str) -> list[dict[str, Any]]:
+        """Return the objects that a query finds."""
+        items: list[dict[str, Any]] = json.loads(self("get", *argv, "-o", "json"))["items"]
+        return items
+
     def wait(self, *argv: str, seconds: int = 120) -> None:
         """Wait with `kubectl wait`; fail with pods and events."""
         try:

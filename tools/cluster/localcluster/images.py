@@ -101,9 +101,8 @@ def _build(image: Image) -> bool:
         )
     with timed(f"exporting {image.name}"):
         _drop_if_stale(image)
-        # Uncompressed: compressing gigabytes costs more than copying them on one machine.
         run_logged(
-            [*_BUILDAH, "push", "--disable-compression", image.reference]
+            [*_BUILDAH, "push", image.reference]
             + [f"oci:{image.layout}:latest"],
             _log(f"export-{image.name}"),
             environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
