@@ -148,7 +148,7 @@ def allowed(kubectl: Kubectl, account: str) -> bool:
 
 def test_a_kubelet_may_not_touch_another_node(cluster: Cluster) -> None:
     kubelet = ("--as=system:node:gpu-0", "--as-group=system:nodes")
-    with pytest.raises(CommandFailed, match="only its own Node object|not allowed to modify node"):
+    with pytest.raises(CommandFailed, match=r"only its own Node object|not allowed to modify node"):
         cluster.kubectl("label", "node", "cpu-0", "mine=true", *kubelet)
 
 

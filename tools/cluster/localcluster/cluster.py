@@ -1,11 +1,8 @@
 """The cluster as a whole: up, down and its state. Each step leaves alone what is already right."""
 
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from localcluster import (
     addons,
@@ -21,6 +18,7 @@ from localcluster import (
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
 from localcluster.layout import ADMIN_KUBECONFIG, LOGS, MACHINES, NODES, RUN, STATE, Machine
+from localcluster.locking import exclusive
 
 
 def up() -> bool:
@@ -32,7 +30,7 @@ def up() -> bool:
     # First: it is what somebody without root, too, can see is missing.
     changed = debian.ensure(debian.FOR_NODES)
     _require_root()
-    with _lock():
+    with exclusive():
         changed |= binaries.ensure()
         if not STATE.is_dir():
             say("starting a cluster from nothing")
@@ -90,14 +88,14 @@ def down() -> bool:
 def stop_node(machine: Machine) -> None:
     """Take a node away, as a power failure would."""
     _require_root()
-    with _lock():
+    with exclusive():
         nodes.stop(machine)
 
 
 def start_node(machine: Machine) -> None:
     """Bring a stopped node back and wait until it is ready."""
     _require_root()
-    with _lock():
+    with exclusive():
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         nodes.start(machine)
         nodes.ensure(machine)
@@ -135,16 +133,3 @@ def _require_root() -> None:
             "namespaces, mounts and control groups need root: run it with sudo, and keep "
             'your PATH so that Go is found: sudo env PATH="$PATH" make cluster'
         )
-
-
-@contextmanager
-def _lock() -> Iterator[None]:
-    """Keep two runs of this tool from working on the cluster at once."""
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    with (STATE.parent / "cluster.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another run of this tool to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

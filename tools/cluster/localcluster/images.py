@@ -4,10 +4,8 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from localcluster.commands import run, run_logged, succeeds
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
 from localcluster.layout import CACHE, NODES, REPOSITORY, Machine
+from localcluster.locking import exclusive
 
 # Stands in for python:3.11-slim where no registry can be reached.
 _BASE_SUITE = "bookworm"
@@ -39,7 +38,7 @@ class Image:
 
     @property
     def layout(self) -> Path:
-        """The exported image, as an OCI layout."""
+        """The exported image: its manifest and its parts, named by their digests."""
         return CACHE / "images" / self.name
 
 
@@ -58,16 +57,22 @@ def ensure() -> bool:
     if os.geteuid() != 0:
         raise ClusterError("building images without a container engine needs root: use sudo")
     changed = debian.ensure(debian.FOR_IMAGES)
-    for image in ALL:
-        if not image.dockerfile.exists():
-            say(f"{image.name}: no {image.dockerfile.relative_to(REPOSITORY)} yet")
-            continue
-        changed |= _build(image)
-        for machine in NODES:
-            if machine.containerd_socket.exists() and not nodes.stopped(machine):
-                changed |= _load(image, machine)
-            else:
-                say(f"{image.name}: {machine.name} does not run, not loaded there")
+    with exclusive():
+        for image in ALL:
+            changed |= _ensure(image)
+    return changed
+
+
+def _ensure(image: Image) -> bool:
+    if not image.dockerfile.exists():
+        say(f"{image.name}: no {image.dockerfile.relative_to(REPOSITORY)} yet")
+        return False
+    changed = _build(image)
+    for machine in NODES:
+        if machine.containerd_socket.exists() and not nodes.stopped(machine):
+            changed |= _load(image, machine)
+        else:
+            say(f"{image.name}: {machine.name} does not run, not loaded there")
     return changed
 
 
@@ -100,23 +105,15 @@ def _build(image: Image) -> bool:
             timeout=1500,
         )
     with timed(f"exporting {image.name}"):
-        _drop_if_stale(image)
+        # Layers as they are: compressing gigabytes costs more than copying them on one machine.
         run_logged(
-            [*_BUILDAH, "push", image.reference]
-            + [f"oci:{image.layout}:latest"],
+            [*_BUILDAH, "push", "--disable-compression", image.reference] + [f"dir:{image.layout}"],
             _log(f"export-{image.name}"),
             environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
             timeout=900,
         )
     stamp.write_text(inputs, encoding="utf-8")
     return True
-
-
-def _drop_if_stale(image: Image, keep: int = 10) -> None:
-    """Start the exported layout anew now and then: it keeps every layer it ever had."""
-    index = image.layout / "index.json"
-    if index.exists() and len(list((image.layout / "blobs/sha256").iterdir())) > 10 * keep:
-        shutil.rmtree(image.layout)
 
 
 def _inputs(image: Image, base: str) -> str:
@@ -171,47 +168,56 @@ def _log(name: str) -> Path:
 
 def _load(image: Image, machine: Machine) -> bool:
     """Hand an image to a node, without the layers that it already has."""
-    index = json.loads((image.layout / "index.json").read_text(encoding="utf-8"))
-    descriptor = index["manifests"][-1]
-    if nodes.image_digests(machine).get(image.reference) == descriptor["digest"]:
+    manifest = (image.layout / "manifest.json").read_bytes()
+    digest = "sha256:" + hashlib.sha256(manifest).hexdigest()
+    if nodes.image_digests(machine).get(image.reference) == digest:
         return False
+    content = json.loads(manifest)
+    parts = [part["digest"] for part in (content["config"], *content["layers"])]
     present = nodes.blobs(machine)
-    manifest = json.loads(_blob(image, descriptor["digest"]).read_text(encoding="utf-8"))
-    parts = [descriptor, manifest["config"], *manifest["layers"]]
-    absent = [part["digest"] for part in parts if part["digest"] not in present]
-    descriptor["annotations"] = {"io.containerd.image.name": image.reference}
+    absent = [part for part in dict.fromkeys(parts) if part not in present]
+    index = {
+        "schemaVersion": 2,
+        "manifests": [
+            {
+                "mediaType": content["mediaType"],
+                "digest": digest,
+                "size": len(manifest),
+                "annotations": {"io.containerd.image.name": image.reference},
+            }
+        ],
+    }
+    files = {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps(index).encode(),
+        f"blobs/sha256/{digest.removeprefix('sha256:')}": manifest,
+    }
     with timed(f"loading {image.name} into {machine.name} ({len(absent)} of {len(parts)} parts)"):
-        with subprocess.Popen(
-            nodes.import_command(machine),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None
-            try:
-                with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
-                    for name, content in _small_files(index, descriptor):
-                        entry = tarfile.TarInfo(name)
-                        entry.size = len(content)
-                        tar.addfile(entry, io.BytesIO(content))
-                    for digest in dict.fromkeys(absent):
-                        blob = _blob(image, digest)
-                        tar.add(blob, f"blobs/sha256/{blob.name}")
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # it says why on its output
-            output = process.stdout.read().decode()
-        if process.returncode:
-            raise ClusterError(f"{machine.name} did not take {image.name}:\n{output[-2000:]}")
+        _stream(image, machine, files, absent)
     return True
 
 
-def _small_files(
-    index: dict[str, object], descriptor: dict[str, object]
-) -> Iterator[tuple[str, bytes]]:
-    yield "oci-layout", b'{"imageLayoutVersion": "1.0.0"}'
-    yield "index.json", json.dumps({**index, "manifests": [descriptor]}).encode()
-
-
-def _blob(image: Image, digest: str) -> Path:
-    return image.layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
+def _stream(image: Image, machine: Machine, files: dict[str, bytes], absent: list[str]) -> None:
+    """Feed an OCI archive to a node's import, written as it is read."""
+    with subprocess.Popen(
+        nodes.import_command(machine),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
+                for name, content in files.items():
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+                for digest in absent:
+                    name = digest.removeprefix("sha256:")
+                    tar.add(image.layout / name, f"blobs/sha256/{name}")
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it says why on its output
+        output = process.stdout.read().decode()
+    if process.returncode:
+        raise ClusterError(f"{machine.name} did not take {image.name}:\n{output[-2000:]}")
