@@ -14,6 +14,7 @@ from dreambooth.api.crd import Schema
 from dreambooth.api.problems import FieldPath, Problem
 
 _RULES = "x-kubernetes-validations"
+_LARGEST_INTEGER = 2**63 - 1
 _REFERENCE = re.compile(r"\bself((?:\.[A-Za-z_]\w*)*)(\()?")
 
 
@@ -129,14 +130,15 @@ def _program(expression: str) -> Any:
 
 
 def _to_cel(value: Any, schema: Schema) -> Any:
+    """The value in CEL's types; of an object the fields that the schema lists, as in the server."""
     from celpy import celtypes
 
     if isinstance(value, dict):
-        properties = schema.get("properties", {})
         return celtypes.MapType(
             {
-                celtypes.StringType(name): _to_cel(field, properties.get(name, {}))
-                for name, field in value.items()
+                celtypes.StringType(name): _to_cel(value[name], field)
+                for name, field in schema.get("properties", {}).items()
+                if name in value
             }
         )
     if isinstance(value, list):
@@ -144,7 +146,10 @@ def _to_cel(value: Any, schema: Schema) -> Any:
         return celtypes.ListType([_to_cel(item, items) for item in value])
     if isinstance(value, bool):
         return celtypes.BoolType(value)
-    if isinstance(value, float) or schema.get("type") == "number":
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        # Beyond every bound of the schema: refused there, and no rule that looks at it is asked.
+        return None
+    if isinstance(value, float) or (isinstance(value, int) and schema.get("type") == "number"):
         return celtypes.DoubleType(value)
     if isinstance(value, int):
         return celtypes.IntType(value)

@@ -43,13 +43,14 @@ def _validator_class() -> Any:
     """JSON schema as Kubernetes reads it.
 
     OpenAPI 3.0 is JSON schema draft 4 in `exclusiveMinimum`. Beyond that, Kubernetes refuses fields
-    that the schema does not list; and patterns, all anchored, must match with RE2's idea of `$` and
-    `\\s`, which end at the text's very end and mean ASCII.
+    that the schema does not list; and patterns, which are all anchored, match as in RE2: only at
+    the text's very end, where Python allows a line's end behind it, and classes are ASCII.
     """
     base = jsonschema.Draft4Validator
     checker = base.TYPE_CHECKER.redefine("number", lambda _, value: is_finite_number(value))
     keywords = {"pattern": _pattern, "required": _required, "properties": _properties}
-    return jsonschema.validators.extend(base, keywords, type_checker=checker)
+    extend: Any = jsonschema.validators.extend
+    return extend(base, keywords, type_checker=checker)
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Schema) -> Iterator[ValidationError]:
@@ -104,8 +105,8 @@ def _remedy(error: ValidationError, schema: Schema) -> str:
         return f"Give {_allowed(schema)}.{hint}"
     if error.validator == "pattern":
         meaning = schema.get("description", "").partition(". ")[0].rstrip(".")
-        hint = f" {meaning}." if meaning else ""
-        return f"It must match {schema['pattern']}.{hint}"
+        hint = f"{meaning}. " if meaning else ""
+        return f"{hint}It must match {schema['pattern']}"
     if error.validator == "type" and schema.get("type") == "string":
         quoted = isinstance(error.instance, bool | int | float)
         return f"Give {_allowed(schema)}{', in quotes' if quoted else ''}."

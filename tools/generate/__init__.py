@@ -1,0 +1,1 @@
+"""Makes the files that follow from others: copies of the API and its reference."""
