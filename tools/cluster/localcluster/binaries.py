@@ -155,7 +155,7 @@ def ensure(programs: Iterable[str] = tuple(PROGRAMS)) -> bool:
     todo = [m for m in ALL if m.name in wanted and not output_folder(m).is_dir()]
     if not todo:
         return False
-    say(f"building {', '.join(m.name for m in todo)} (about 12 minutes for all on 2 cores)")
+    say(f"building {', '.join(m.name for m in todo)} (all of them: about 12 minutes on 2 cores)")
     # Two at a time: one's long single-threaded link is another's time to compile.
     with ThreadPoolExecutor(max_workers=2) as pool:
         builds = [pool.submit(_build, module) for module in todo]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 from localcluster import (
     addons,
@@ -10,6 +11,7 @@ from localcluster import (
     cgroups,
     control_plane,
     debian,
+    images,
     kubernetes,
     machines,
     nodes,
@@ -72,17 +74,22 @@ def _ensure_machine(machine: Machine) -> bool:
 def down() -> bool:
     """End and remove everything but logs and caches; tell whether there was anything."""
     _require_root()
-    if not STATE.is_dir() and not cgroups.processes() and not RUN.exists():
+    if not cgroups.processes() and not RUN.exists() and not _state():
+        images.release()
         return False
     with timed("stopping everything"):
         cgroups.kill()
         machines.release_host()
+        images.release()
         cgroups.remove()
-        for entry in STATE.iterdir() if STATE.is_dir() else []:
-            if entry == LOGS:
-                continue
+        for entry in _state():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return True
+
+
+def _state() -> list[Path]:
+    """Return what a cluster keeps beside its logs."""
+    return [entry for entry in STATE.iterdir() if entry != LOGS] if STATE.is_dir() else []
 
 
 def stop_node(machine: Machine) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from localcluster.locking import exclusive
 # Stands in for python:3.11-slim where no registry can be reached.
 _BASE_SUITE = "bookworm"
 _BASE_PACKAGES = ("bash", "ca-certificates", "python3", "python3-venv")
-_BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", "/run/dreambooth-buildah")
+_RUN = Path("/run/dreambooth-buildah")
+_BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", str(_RUN))
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -74,6 +76,15 @@ def _ensure(image: Image) -> bool:
         else:
             say(f"{image.name}: {machine.name} does not run, not loaded there")
     return changed
+
+
+def release() -> None:
+    """Unmount what a build that was killed left mounted; the cache itself stays."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()):
+        target = Path(line.split()[4])
+        if target.is_relative_to(CACHE / "buildah") or target.is_relative_to(_RUN):
+            run(["umount", "--lazy", target])
+    shutil.rmtree(_RUN, ignore_errors=True)
 
 
 # --- building ----------------------------------------------------------------------------
