@@ -29,7 +29,7 @@ _MEANINGS = (
     ),
     (
         "baseFidelity",
-        "The same for the base model",
+        "Base model's likeness",
         "The floor: same prompts, same seeds, a model that never saw the subject.",
     ),
     (
@@ -44,7 +44,7 @@ _MEANINGS = (
     ),
     (
         "basePromptFidelity",
-        "The same for the base model",
+        "Base model following the prompt",
         "A tuned model that falls far behind this one has forgotten how to follow.",
     ),
     (
@@ -60,7 +60,7 @@ _MEANINGS = (
     ),
     (
         "baseClassSimilarity",
-        "The same for the base model",
+        "Base model's class pictures against the photos",
         "What drift is made of, before training.",
     ),
     (
@@ -69,7 +69,11 @@ _MEANINGS = (
         "How varied ordinary pictures of the class still are; 90 % and more is fine.",
     ),
     ("classDiversity", "Diversity of class pictures", "After training; 0 is all alike."),
-    ("baseClassDiversity", "The same for the base model", "Before training."),
+    (
+        "baseClassDiversity",
+        "Diversity of the base model's",
+        "Before training.",
+    ),
 )
 
 

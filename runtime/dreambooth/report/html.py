@@ -78,7 +78,7 @@ def _pictures(result: dict[str, Any], job_folder: Path, workspace: Path) -> str:
             + "</article>"
         )
     if parts and base:
-        parts.insert(0, '<p class="quiet">Left and right start from the same seeds.</p>')
+        parts.insert(0, '<p class="quiet">Pictures in the same place start from the same seed.</p>')
     return "".join(parts)
 
 
@@ -204,4 +204,4 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td class="value">{escape(value)}</td></tr>'
         for name, value in rows
     )
-    return f'<div class="wide"><table><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table class="settings"><tbody>{body}</tbody></table></div>'

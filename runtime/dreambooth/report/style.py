@@ -19,6 +19,7 @@ h4{font-size:.85rem;font-weight:600;color:var(--quiet);margin:0 0 .25rem}
 .prompt{font-weight:600}
 .pair{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
 .strip{display:grid;gap:.5rem;grid-template-columns:repeat(auto-fill,minmax(6.5rem,1fr))}
+.pair .strip{grid-template-columns:repeat(4,1fr)}
 figure{margin:0}
 img{display:block;width:100%;height:auto;border-radius:6px;background:var(--soft);
 outline:1px solid var(--rule);outline-offset:-1px}
@@ -26,8 +27,9 @@ outline:1px solid var(--rule);outline-offset:-1px}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.4rem .75rem .4rem 0;
 border-bottom:1px solid var(--rule)}
-thead th{color:var(--quiet);font-size:.85rem;font-weight:600}
+thead th{color:var(--quiet);font-size:.85rem;font-weight:600;white-space:nowrap}
 tbody th{font-weight:500;overflow-wrap:normal}
+.settings th{width:min(40%,16rem)}
 .number{white-space:nowrap;font-variant-numeric:tabular-nums}
 .value{font-family:ui-monospace,monospace;font-size:.85rem}
 .warning{background:var(--warn);color:var(--warn-ink);border-radius:6px;padding:.5rem 1rem;
