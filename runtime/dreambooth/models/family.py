@@ -37,6 +37,10 @@ class ModelFamily(Protocol):
         """`(C, H/f, W/f)` of one picture."""
 
     @property
+    def training_timesteps(self) -> int:
+        """Length of the forward diffusion process in timesteps."""
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer that an identifier token is checked against."""
 

@@ -45,6 +45,7 @@ class StableDiffusion:
         self.vae = vae
         self.text_encoder: nn.Module = text_encoder
         self.tokenizer = tokenizer
+        self._text_length = int(text_encoder.config.max_position_embeddings)
         self.scheduler_config = scheduler_config
         self._noise_process = DDPMScheduler.from_config(scheduler_config)
         kind = self._noise_process.config.prediction_type
@@ -52,7 +53,8 @@ class StableDiffusion:
             raise UserError(
                 f"the model predicts {kind!r}, which cannot be trained here",
                 field="spec.model",
-                remedy=f"Use a model whose scheduler predicts one of {', '.join(PREDICTION_TYPES)}.",
+                remedy="Use a model whose scheduler predicts one of "
+                f"{', '.join(PREDICTION_TYPES)}.",
                 reason="UnsupportedModel",
             )
         vae.requires_grad_(False)
@@ -92,7 +94,8 @@ class StableDiffusion:
     @property
     def denoiser(self) -> nn.Module:
         """The UNet."""
-        return self.unet
+        unet: nn.Module = self.unet
+        return unet
 
     @property
     def resolution(self) -> int:
@@ -119,15 +122,14 @@ class StableDiffusion:
         On the CPU the VAE stays float32: it runs once a picture, and bfloat16 shows as banding.
         """
         for part in (self.unet, self.text_encoder):
-            part.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+            part.to(device=device, dtype=dtype)
+            part.to(memory_format=torch.channels_last)
         self.vae.to(device=device, dtype=None if device.type == "cpu" else dtype)
         return self
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids `[B, L]` int64."""
-        length = min(
-            self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
-        )
+        length = min(self.tokenizer.model_max_length, self._text_length)
         ids: Tensor = self.tokenizer(
             list(prompts),
             padding="max_length",

@@ -1,0 +1,1 @@
+"""One job from manifest to result, stage by stage."""

@@ -75,7 +75,7 @@ class Stage(Protocol):
     name: StageName
 
     def inputs(self, context: StageContext) -> dict[str, Any]:
-        """JSON-able value of everything the result depends on; its digest decides about skipping."""
+        """JSON-able: everything the result depends on; its digest decides about skipping."""
 
     def intact(self, context: StageContext, outputs: dict[str, Any]) -> bool:
         """Whether what a done-record promises is still on the workspace."""

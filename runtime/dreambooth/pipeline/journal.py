@@ -40,9 +40,7 @@ class Journal:
                 for key, value in event.to_json().items()
                 if key not in ("kind", "stage", "data")
             }
-            stage["state"] = (
-                "Done" if event.kind is EventKind.STAGE_FINISHED else "Running"
-            )
+            stage["state"] = "Done" if event.kind is EventKind.STAGE_FINISHED else "Running"
             self._state["stage"] = event.stage.value
         if event.kind is EventKind.WARNING:
             self._state.setdefault("warnings", []).append(event.message)
@@ -53,7 +51,7 @@ class Journal:
             self._state["quality"] = event.data.get("quality")
         elif event.kind is EventKind.JOB_FAILED:
             self._state["state"] = event.data.get("state", "Failed")
-            self._state["error"] = event.data
+            self._state["error"] = {"message": event.message, **event.data}
 
     def _log(self, event: Event) -> None:
         words = [_now(), event.kind.value]

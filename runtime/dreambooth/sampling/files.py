@@ -26,9 +26,7 @@ def write_png(path: Path, picture: NDArray[np.uint8], metadata: dict[str, Any]) 
         if value is not None:
             info.add_itxt(f"dreambooth.{key}", str(value))
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(
-        buffer, format="PNG", pnginfo=info, compress_level=COMPRESS_LEVEL
-    )
+    Image.fromarray(picture).save(buffer, format="PNG", pnginfo=info, compress_level=COMPRESS_LEVEL)
     data = buffer.getvalue()
     write_bytes(path, data)
     return data

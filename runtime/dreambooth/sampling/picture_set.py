@@ -123,9 +123,7 @@ class PictureSetState:
         if self.set.gated:
             self._judge()
         else:
-            self._accepted = {
-                i: 0 for i in range(self.set.count) if (i, 0) in self._candidates
-            }
+            self._accepted = {i: 0 for i in range(self.set.count) if (i, 0) in self._candidates}
         self._write_manifest()
 
     @property

@@ -20,9 +20,7 @@ class Sampler:
     same on every device.
     """
 
-    def __init__(
-        self, model: ModelFamily, device: torch.device, *, autocast: bool = False
-    ) -> None:
+    def __init__(self, model: ModelFamily, device: torch.device, *, autocast: bool = False) -> None:
         """`autocast` computes in bfloat16 with float32 weights, for a model under training."""
         self._model = model
         self._device = device
@@ -64,7 +62,8 @@ class Sampler:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + settings.guidance * (conditional - unconditional)
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0].float()
-        return latents
+        denoised: Tensor = latents
+        return denoised
 
     def forget_prompts(self) -> None:
         """Drops cached text embeddings; needed when the text encoder's weights have changed."""

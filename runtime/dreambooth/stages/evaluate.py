@@ -70,7 +70,7 @@ class EvaluateStage:
         return StageResult(
             {
                 "quality": quality.to_json(),
-                "sentence": quality.sentence(),
+                "sentence": quality.sentence(context.job.subject.class_noun),
                 "baseImages": [
                     {"prompt": state.set.prompt, "files": _relative(context, state.files)}
                     for state in base[len(tuned) :]
@@ -97,9 +97,7 @@ def _tuned_sets(context: StageContext) -> list[PictureSet]:
     class_prompt = context.fill_in(job.class_images.prompt)
     fresh = job.class_images.seed + FRESH_SEED_OFFSET
     sets.append(
-        tuned_pictures(
-            context, parent, class_prompt, count, fresh, class_sampling(context), digest
-        )
+        tuned_pictures(context, parent, class_prompt, count, fresh, class_sampling(context), digest)
     )
     return sets
 

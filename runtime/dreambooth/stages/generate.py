@@ -24,7 +24,7 @@ class GenerateStage:
     def intact(self, context: StageContext, outputs: dict[str, Any]) -> bool:
         """All pictures are there with their digests."""
         states = [PictureSetState(pictures) for pictures in subject_sets(context)]
-        return [state.digests for state in states] == outputs["digests"]
+        return bool([state.digests for state in states] == outputs["digests"])
 
     def run(self, context: StageContext) -> StageResult:
         """Makes what is missing."""

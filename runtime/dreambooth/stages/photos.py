@@ -51,8 +51,7 @@ class PhotosStage:
             shutil.rmtree(originals, ignore_errors=True)
             shutil.rmtree(prepared, ignore_errors=True)
         accepted = [
-            {"file": file.name, "digest": file_digest(file)}
-            for file in sorted(final.glob("*.png"))
+            {"file": file.name, "digest": file_digest(file)} for file in sorted(final.glob("*.png"))
         ]
         context.progress(len(accepted), len(accepted), "photos")
         details = report.to_json()

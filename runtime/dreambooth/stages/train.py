@@ -126,9 +126,7 @@ def _fit(context: StageContext, plan: Any) -> None:
             message = f"going on from step {row['resumed']}"
             context.progress(row["resumed"], plan.steps, "steps", message=message)
         else:
-            context.progress(
-                row["step"], plan.steps, "steps", step=row["step"], loss=row["loss"]
-            )
+            context.progress(row["step"], plan.steps, "steps", step=row["step"], loss=row["loss"])
 
     gpus = _gpus()
     context.progress(0, plan.steps, "steps")
@@ -170,7 +168,7 @@ def _gpus() -> int:
 
 def _settings_json(context: StageContext) -> dict[str, Any]:
     job, training = context.job, context.job.training
-    settings = {
+    settings: dict[str, Any] = {
         "method": training.method,
         "steps": training.steps,
         "batchSize": training.batch_size,

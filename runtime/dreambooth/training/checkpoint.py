@@ -114,7 +114,7 @@ class CheckpointStore:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     # A checkpoint never shares memory between entries, or safetensors refuses it.
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
 def optimizer_moments(

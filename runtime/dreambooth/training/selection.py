@@ -107,4 +107,3 @@ class CheckpointJudge:
 def measurement_from(value: dict[str, Any]) -> Measurement:
     """The inverse of `Measurement.to_json`."""
     return Measurement(**value)
-

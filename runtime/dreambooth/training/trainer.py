@@ -150,7 +150,7 @@ class Trainer:
             noisy = noisy.to(self.settings.weights_dtype)
             prediction = self.model.predict(noisy, timesteps, embeddings)
         loss = prior_preserving_loss(prediction, target, self.settings.prior_weight)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def _batch(self, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import huggingface_hub
 import numpy as np
 import pytest
@@ -204,7 +204,7 @@ def test_timm_weights_compute_what_timm_computes(tiny_dino: ViTModel, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "error", [LocalEntryNotFoundError("offline"), httpx.ConnectError("refused"), ValueError("?")]
+    "error", [LocalEntryNotFoundError("offline"), httpx2.ConnectError("refused"), ValueError("?")]
 )
 def test_a_hub_that_does_not_answer_is_named_with_the_way_out(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,7 +26,8 @@ def test_every_photo_is_seen_once_before_any_is_seen_again(
 @given(seed=st.integers(0, 2**31), step=st.integers(0, 1000))
 def test_a_step_does_not_depend_on_the_steps_before_it(seed: int, step: int) -> None:
     assert PairSchedule(seed, 5, 40, 2).step(step) == PairSchedule(seed, 5, 40, 2).step(step)
-    noise = [pair.photo_seed for s in (step, step + 1) for pair in PairSchedule(seed, 5, 40, 2).step(s)]
+    schedule = PairSchedule(seed, 5, 40, 2)
+    noise = [pair.photo_seed for number in (step, step + 1) for pair in schedule.step(number)]
     assert len(set(noise)) == 4
 
 

@@ -1,0 +1,1 @@
+"""Every figure that README and docs publish has its script here."""

@@ -1,0 +1,301 @@
+"""From what the manifest says about the base model to a folder that can be loaded."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+import dreambooth.models
+from dreambooth.api.job import ModelRef
+from dreambooth.errors import InfrastructureError, UserError
+from dreambooth.models.hub import HubRepo
+from dreambooth.models.inventory import INDEX, choose_files, read_index
+from dreambooth.workspace.atomic import (
+    disk_errors,
+    publish_dir,
+    read_json,
+    temporary_sibling,
+    write_json,
+    write_text,
+)
+from dreambooth.workspace.digest import digest_of, file_digest
+from dreambooth.workspace.layout import Workspace
+
+FIELD = "spec.model"
+BUILTIN = Path(dreambooth.models.__file__).parent / "builtin"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A complete diffusers folder with safetensors weights.
+
+    Attributes:
+        folder: Ready to load; never written to.
+        name: For people: `emoji`, the path, or `owner/name`.
+        revision: The commit of a hub model; of others the first twelve digits of `digest`.
+        digest: SHA-256 over names and contents of the files that are used.
+    """
+
+    folder: Path
+    name: str
+    revision: str
+    digest: str
+
+
+def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedModel:
+    """Finds the base model, downloading it once if it is on the hub.
+
+    A hub model that is on the workspace needs no network if it was asked for by commit, and
+    does without one if by tag or branch.
+
+    Args:
+        ref: Exactly one of `builtin`, `path` and `repo` is set.
+        workspace: Holds the downloads; `path` is looked for here first,
+        manifest_dir: and then here.
+
+    Raises:
+        UserError: If it is not there, not complete, a pickle, or of an unknown kind.
+        InfrastructureError: If the hub does not answer or the disk refuses.
+    """
+    space = Workspace(workspace)
+    if ref.builtin is not None:
+        return _builtin(ref.builtin, space)
+    if ref.path is not None:
+        return _local(ref.path, space, manifest_dir)
+    if ref.repo is not None:
+        return _from_hub(ref.repo, ref.revision, space)
+    raise UserError(
+        "there is no base model",
+        field=FIELD,
+        remedy="Give exactly one base model: builtin, path or repo.",
+        reason="ModelNotFound",
+    )
+
+
+def _builtin(name: str, space: Workspace) -> ResolvedModel:
+    folder = BUILTIN / name
+    if "/" in name or not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in BUILTIN.iterdir() if path.is_dir()))
+        raise UserError(
+            f"there is no built-in model {name!r}",
+            field=f"{FIELD}.builtin",
+            remedy=f"Use one of: {known}.",
+            reason="ModelNotFound",
+        )
+    files = _check(folder, where=f"the built-in model {name}", field=FIELD)
+    digest = _digest(folder, files, space)
+    return ResolvedModel(folder, name, digest[:12], digest)
+
+
+def _local(path: str, space: Workspace, manifest_dir: Path) -> ResolvedModel:
+    field = f"{FIELD}.path"
+    folder = _find(path, (space.root, manifest_dir), field)
+    files = _check(folder, where=path, field=field)
+    digest = _digest(folder, files, space)
+    if any(target != source for target, source in files.items()):
+        # diffusers looks for the plain names; a folder of links has them.
+        ready = space.models / f"local--{digest[:16]}"
+        _publish(folder, files, ready)
+        folder = ready
+    return ResolvedModel(folder, path, digest[:12], digest)
+
+
+def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
+    relative = PurePosixPath(path)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(
+            f"{path} leads out of the workspace",
+            field=field,
+            remedy='Give a path relative to the workspace or to the manifest, without "..".',
+            reason="PathEscapes",
+        )
+    for root in roots:
+        folder = root / relative
+        if not folder.exists():
+            continue
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise UserError(
+                f"{path} is a link that leads out of {root}",
+                field=field,
+                remedy="Copy the model there instead of linking to it.",
+                reason="PathEscapes",
+            )
+        if folder.is_dir():
+            return folder
+        raise UserError(
+            f"{path} is a file",
+            field=field,
+            remedy=f"Give the folder that has {INDEX} in it; a single-file checkpoint can be "
+            "converted with diffusers.",
+            reason="ModelNotFound",
+        )
+    raise UserError(
+        f"there is no folder {path} in {' or '.join(dict.fromkeys(map(str, roots)))}",
+        field=field,
+        remedy="Put the model there, or correct the path.",
+        reason="ModelNotFound",
+    )
+
+
+def _from_hub(name: str, revision: str | None, space: Workspace) -> ResolvedModel:
+    if revision is None:
+        raise UserError(
+            f"{name} is given without a revision",
+            field=f"{FIELD}.revision",
+            remedy="Say at which revision, best the full commit.",
+            reason="InvalidModel",
+        )
+    cache = space.models / f"models--{name.replace('/', '--')}" / "ready"
+    commit = revision if _COMMIT.fullmatch(revision) else None
+    if commit is None or not (cache / commit).is_dir():
+        commit = _update(HubRepo(name, revision, kind="model", field=FIELD), cache, space)
+    folder = cache / commit
+    files = _check(folder, where=name, field=FIELD)
+    return ResolvedModel(folder, name, commit, _digest(folder, files, space))
+
+
+def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
+    """Makes the revision's files ready in `cache`; the commit that it is."""
+    note = cache / ".revisions" / quote(repo.revision, safe="")
+    try:
+        commit, names = repo.list_files()
+    except (InfrastructureError, UserError) as error:
+        # The hub is out of reach, or forbidden: the commit that it was last time will do.
+        if error.reason in ("HubUnreachable", "HubOffline") and note.is_file():
+            known = note.read_text(encoding="utf-8").strip()
+            if (cache / known).is_dir():
+                return known
+        raise
+    if not (cache / commit).is_dir():
+        _download(repo, commit, names, cache / commit, space)
+    if commit != repo.revision:
+        write_text(note, f"{commit}\n")
+    return commit
+
+
+def _download(repo: HubRepo, commit: str, names: list[str], ready: Path, space: Workspace) -> None:
+    files = choose_files(names, where=repo.repo, field=FIELD)
+    index = repo.download(commit, [INDEX], space.models) / INDEX
+    read_index(index.read_text(encoding="utf-8"), where=repo.repo, field=FIELD)
+    wanted = [glob.escape(source) for source in files.values()]
+    snapshot = repo.download(commit, wanted, space.models)
+    _publish(snapshot, files, ready)
+
+
+def _publish(source: Path, files: Mapping[str, str], ready: Path) -> None:
+    """Makes `ready` a folder of links to the files under the names they are wanted by."""
+    if ready.is_dir():
+        return
+    temporary = temporary_sibling(ready)
+    try:
+        with disk_errors(ready):
+            for target, name in files.items():
+                (temporary / target).parent.mkdir(parents=True, exist_ok=True)
+                _link((source / name).resolve(), temporary / target)
+        # Another job may have been first with the very same content.
+        if not ready.is_dir():
+            publish_dir(temporary, ready)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(source, target)
+
+
+def _check(folder: Path, *, where: str, field: str) -> dict[str, str]:
+    """The files to use, after a look at each that costs no reading of weights."""
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in (*folder.glob("*"), *folder.glob("*/*"))
+        if path.is_file()
+    ]
+    files = choose_files(names, where=where, field=field)
+    try:
+        text = (folder / INDEX).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{where}/{INDEX} cannot be read ({error})",
+            field=field,
+            remedy="Correct its permissions, or copy the model again.",
+            reason="ModelIncomplete",
+        ) from error
+    read_index(text, where=where, field=field)
+    for name in files.values():
+        if name.endswith(".safetensors"):
+            _check_weights(folder / name, where=f"{where}/{name}", field=field)
+        elif name.endswith(".json"):
+            _check_json(folder / name, where=f"{where}/{name}", field=field)
+    return files
+
+
+def _check_weights(file: Path, *, where: str, field: str) -> None:
+    """Compares a safetensors file's size with what its header announces."""
+    with file.open("rb") as opened:
+        head = opened.read(8)
+        size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        announced = None
+        if 0 < size <= 100 * 2**20:
+            try:
+                tensors = json.loads(opened.read(size))
+                ends = [t["data_offsets"][1] for n, t in tensors.items() if n != "__metadata__"]
+                announced = 8 + size + max(ends, default=0)
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+                announced = None
+    if announced == file.stat().st_size:
+        return
+    pointer = head == b"version "
+    raise UserError(
+        f"{where} is only a pointer of Git LFS"
+        if pointer
+        else f"{where} is damaged or not complete",
+        field=field,
+        remedy="Run git lfs pull where it comes from, and copy it again."
+        if pointer
+        else "Copy the model again.",
+        reason="ModelIncomplete",
+    )
+
+
+def _check_json(file: Path, *, where: str, field: str) -> None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{where} is no valid JSON ({error})",
+            field=field,
+            remedy="Copy the model again.",
+            reason="ModelIncomplete",
+        ) from error
+
+
+def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:
+    """Digest of the files by the names they are wanted under; each is read once.
+
+    What a file's digest was is kept on the workspace, and holds as long as its size and the time
+    of its last change do.
+    """
+    sidecar = space.models / ".digests" / f"{digest_of(str(folder.resolve()))[:32]}.json"
+    known = read_json(sidecar)
+    known = known if isinstance(known, dict) else {}
+    found: dict[str, list[object]] = {}
+    for name in files.values():
+        status = (folder / name).stat()
+        entry = known.get(name)
+        if not (isinstance(entry, list) and entry[:2] == [status.st_size, status.st_mtime_ns]):
+            entry = [status.st_size, status.st_mtime_ns, file_digest(folder / name)]
+        found[name] = entry
+    if found != known:
+        write_json(sidecar, found)
+    return digest_of([[target, found[source][2]] for target, source in sorted(files.items())])

@@ -1,0 +1,1 @@
+"""One module a kind of place that photos come from."""
