@@ -20,10 +20,6 @@ def ray_session() -> Iterator[None]:
     Raises:
         InfrastructureError: If Ray cannot be started or reached.
     """
-    # Ray reads these at import.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -5,7 +5,11 @@ tasks encode and write the PNGs while the next batch is computed; the driver see
 digests. What an interruption leaves is whole files, so filling goes on where it was.
 """
 
+import base64
 import json
+import logging
+import pickle
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +19,15 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError, RayTaskError
 
+from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
 from dreambooth.workspace.digest import digest_of
+
+# Processes that may be lost (killed, out of memory) while one call fills its sets.
+MAX_LOST_PROCESSES = 3
 
 Batch = dict[str, NDArray[Any]]
 
@@ -57,19 +66,30 @@ def fill(
 
     Raises:
         UserError: If the quality gate gives up on a prompt, or the model cannot be loaded.
+        InfrastructureError: If the disk refuses a picture, or processes are lost again and again.
     """
     states = [PictureSetState(pictures) for pictures in sets]
     total = sum(pictures.count for pictures in sets)
     present = sum(state.present for state in states)
     on_progress(present, total)
+    lost = 0
     while tasks := _tasks(states):
-        for row in _produce(tasks, sets, source):
-            states[row["set"]].add(row["index"], row["attempt"], row["sha256"])
-            present += 1
-            on_progress(min(present, total), total)
-        for state in states:
-            if not state.complete:
-                state.settle()
+        try:
+            for row in _produce(tasks, sets, source):
+                states[row["set"]].add(row["index"], row["attempt"], row["sha256"])
+                present += 1
+                on_progress(min(present, total), total)
+            for state in states:
+                if not state.complete:
+                    state.settle()
+        except RayTaskError:
+            raise
+        except RayError as error:
+            lost += 1
+            if lost > MAX_LOST_PROCESSES:
+                raise _lost(error) from error
+            # What the lost process had finished is on the disk.
+            states = [PictureSetState(pictures) for pictures in sets]
         present = sum(state.present for state in states)
     return states
 
@@ -96,23 +116,53 @@ def _tasks(states: Sequence[PictureSetState]) -> list[_Task]:
 def _produce(
     tasks: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    _quiet()
     resources, actors = _pool(len(tasks))
     rows = [{"task": json.dumps(asdict(task))} for task in tasks]
-    pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _PictureActor,
-        fn_constructor_args=(source,),
-        batch_size=1,
-        compute=ActorPoolStrategy(size=actors),
-        **resources,
-    )
+    with warnings.catch_warnings():
+        # The argument below still has no named successor.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _PictureActor,
+            fn_constructor_args=(source,),
+            batch_size=1,
+            compute=ActorPoolStrategy(size=actors),
+            # A lost process ends the data set, and `fill` starts the next: Ray would try for ever.
+            max_restarts=0,
+            **resources,
+        )
     written = pictures.map_batches(
         _write, fn_args=(list(sets),), batch_size=BATCH_SIZE, num_cpus=0.5
     )
     for row in written.iter_rows():
-        yield json.loads(row["row"])
+        value = json.loads(row["row"])
+        if "error" in value:
+            raise pickle.loads(base64.b64decode(value["error"]))
+        yield value
+
+
+def _told(error: DreamBoothError) -> str:
+    """`error` as a row: Ray passes on the text of an exception, but not what made it."""
+    return json.dumps({"error": base64.b64encode(pickle.dumps(error)).decode()})
+
+
+def _lost(error: RayError) -> InfrastructureError:
+    return InfrastructureError(
+        f"the process that draws pictures was lost {MAX_LOST_PROCESSES + 1} times: "
+        f"{str(error).strip().splitlines()[0]}",
+        remedy="Check free memory and run again; finished pictures are kept.",
+        reason="ProcessLost",
+    )
+
+
+def _quiet() -> None:
+    """Ray Data logs to its session's files only; progress and errors are reported by the driver."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def _pool(tasks: int) -> tuple[dict[str, float], int]:
@@ -131,11 +181,19 @@ class _PictureActor:
         from dreambooth.sampling.devices import prepare_process
         from dreambooth.sampling.loading import load_sampler
 
-        self._sampler = load_sampler(source.folder, source.lora, prepare_process())
+        self._error: DreamBoothError | None = None
+        try:
+            self._sampler = load_sampler(source.folder, source.lora, prepare_process())
+        except DreamBoothError as error:
+            # Raised here it would look like a lost process.
+            self._error = error
 
     def __call__(self, batch: Batch) -> Batch:
         from dreambooth.sampling.settings import SamplingSettings
 
+        if self._error is not None:
+            told = np.array([_told(self._error)], dtype=object)
+            return {"label": told, "picture": np.zeros((1, 1, 1, 3), np.uint8)}
         task = _Task(**json.loads(str(batch["task"][0])))
         settings = SamplingSettings(**task.settings)
         requests = task.requests
@@ -160,6 +218,9 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
     rows = []
     for label, picture in zip(batch["label"], batch["picture"], strict=True):
         request = json.loads(str(label))
+        if "error" in request:
+            rows.append(str(label))
+            continue
         pictures = sets[request["set"]]
         file: Path = pictures.file(request["index"], request["attempt"])
         metadata = {
@@ -168,7 +229,11 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
             **pictures.settings.to_json(),
             **pictures.provenance,
         }
-        data = write_png(file, np.asarray(picture, dtype=np.uint8), metadata)
+        try:
+            data = write_png(file, np.asarray(picture, dtype=np.uint8), metadata)
+        except DreamBoothError as error:
+            rows.append(_told(error))
+            continue
         rows.append(
             json.dumps(
                 {
