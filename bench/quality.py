@@ -1,267 +1,119 @@
 """Does it learn the subject, and does it leave the class alone?
 
-Trains on the photos of the shipped subjects with the product's own trainer and sampler, and scores
-pictures of the tuned model against poses that training never saw. `make bench-quality` writes
-bench/results/quality.json and the tables of docs/quality.md.
+Every variant is trained on every shipped subject and scored on poses that training never saw, with
+the encoder that needs no download. Writes bench/results/quality.json and with it the tables of
+docs/quality.md:
+
+    python -m bench.quality              all of it; hours on a laptop, minutes on a GPU
+    python -m bench.quality --tables     only write the tables anew
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import argparse
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from bench import notebook
+from bench.learning import SUBJECTS, Base, Subject, Variant, run
+from bench.machine import describe_machine
+from bench.tables import write_tables
 from dreambooth.models.defaults import EMOJI
-from dreambooth.models.stable_diffusion import StableDiffusion
-from dreambooth.quality.encoders import Encoder
-from dreambooth.quality.metrics import (
-    class_similarity,
-    diversity,
-    gap_closed,
-    subject_fidelity,
-)
-from dreambooth.sampling.sampler import Sampler
-from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings, picture_seed
-from dreambooth.training.distributed import Alone
-from dreambooth.training.latents import encode_pictures, to_pixels
-from dreambooth.training.schedule import PairSchedule
-from dreambooth.training.selection import CheckpointJudge, score
-from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
+from dreambooth.quality.encoders import load_encoder
+from dreambooth.workspace.atomic import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
-MODEL = ROOT / "runtime" / "dreambooth" / "models" / "builtin" / "emoji"
-SUBJECTS = {"robot": "robot", "zombie": "zombie", "adventurer": "person"}
-TOKEN = "sks"
-SCORED_PICTURES = 16
-TEST_SEED = 20_000
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row: what is trained, and with what."""
-
-    name: str
-    steps: int = EMOJI.training_steps
-    learning_rate: float = EMOJI.learning_rate
-    prior_weight: float = 1.0
-    lora_rank: int | None = None
-    pure_bf16: bool = False
-    notebook: bool = False
-    keep_best: bool = True
-    class_images: int = EMOJI.class_images
-    batch_size: int = 2
-    guidance: float = EMOJI.guidance
-    text_encoder: bool = True
-    seed: int = 0
-
+RESULTS = Path(__file__).parent / "results" / "quality.json"
+SEEDS = (0, 1, 2)
+NOTEBOOK_RATES = (5e-6, 1e-4, 2e-4, 4e-4)
 
 VARIANTS = (
-    Variant("ours"),
-    Variant("ours, last checkpoint", keep_best=False),
-    Variant("ours, λ = 0", prior_weight=0.0, keep_best=False),
-    Variant("ours, LoRA", lora_rank=8, learning_rate=EMOJI.lora_learning_rate),
-    Variant("ours with pure bfloat16 weights", pure_bf16=True, keep_best=False),
-    Variant("the notebook's loop", notebook=True, keep_best=False),
+    *(Variant(f"defaults, seed {seed}", seed=seed) for seed in SEEDS),
+    Variant("last checkpoint instead of the best", keep_best=False),
+    Variant("λ = 0", prior_weight=0.0, keep_best=False),
+    Variant("class images with guidance 5", class_guidance=5.0),
+    Variant("text encoder frozen", text_encoder=False),
+    Variant("LoRA, rank 8", lora_rank=8, learning_rate=EMOJI.lora_learning_rate),
+    Variant("weights in bfloat16", pure_bf16=True),
+    *(
+        Variant(
+            f"the notebook's loop, learning rate {rate:g}",
+            notebook=True,
+            learning_rate=rate,
+            schedule="constant",
+            keep_best=False,
+        )
+        for rate in NOTEBOOK_RATES
+    ),
 )
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What one run measured; cosines of the encoder against held-out poses."""
-
-    floor: float
-    fidelity: float
-    ceiling: float
-    gap_closed: float
-    class_before: float
-    class_after: float
-    drift_of_gap: float
-    diversity_before: float
-    diversity_after: float
-    diversity_kept: float
-    kept_step: int
-    seconds: float
-
-
-class Subject:
-    """A shipped subject: photos to train on, poses to score with."""
-
-    def __init__(self, folder: Path, name: str, class_noun: str) -> None:
-        self.name = name
-        self.prompt = f"photo of a {TOKEN} {class_noun}"
-        self.class_prompt = f"photo of a {class_noun}"
-        self.photo_files = sorted((folder / name / "photos").glob("*.png"))
-        self.photos = _open(self.photo_files)
-        self.held_out = _open(sorted((folder / name / "held-out").glob("*.png")))
+def main() -> None:
+    """Trains, scores, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser.add_argument("--tables", action="store_true", help="only write docs/quality.md anew")
+    parser.add_argument("--only", default="", help="variants whose name has this in it")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side (1)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument("--steps", type=int, help="optimizer steps, to try the bench out")
+    options = parser.parse_args()
+    if not options.tables:
+        chosen = [variant for variant in VARIANTS if options.only in variant.name]
+        if options.steps:
+            chosen = [Variant(**asdict(v) | {"steps": options.steps}) for v in chosen]
+        rows = _run_all(chosen, options.jobs, options.results.parent / "quality")
+        write_json(options.results, {"machine": describe_machine(), "rows": rows})
+    if options.results == RESULTS:
+        write_tables(read_json(RESULTS) or {})
 
 
-class Base:
-    """The untuned model's pictures for one subject, made once for all variants."""
-
-    def __init__(self, subject: Subject, sampling: SamplingSettings, count: int, device: Any,
-                 encoder: Encoder, scratch: Path) -> None:  # fmt: skip
-        model = StableDiffusion.load(MODEL).to(device)
-        sampler = Sampler(model, device, autocast=True)
-        self.sampling = sampling
-        self.class_files = []
-        for index, picture in enumerate(draw(sampler, subject.class_prompt, count, 0, sampling)):
-            file = scratch / f"{subject.name}-{index:03d}.png"
-            picture.save(file)
-            self.class_files.append(file)
-        self.held_out = encoder.embed(subject.held_out)
-        self.subject = encoder.embed(
-            draw(sampler, subject.prompt, SCORED_PICTURES, TEST_SEED, sampling)
-        )
-        self.class_pictures = encoder.embed(
-            draw(sampler, subject.class_prompt, SCORED_PICTURES, TEST_SEED, sampling)
-        )
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the description."""
 
 
-def draw(
-    sampler: Sampler, prompt: str, count: int, seed: int, settings: SamplingSettings
-) -> list[Image.Image]:
-    """`count` pictures of `prompt`."""
-    pictures: list[Image.Image] = []
-    for start in range(0, count, BATCH_SIZE):
-        seeds = [picture_seed(seed, prompt, start + i, 0) for i in range(BATCH_SIZE)]
-        batch = sampler.sample([prompt] * BATCH_SIZE, seeds, settings)
-        pictures += [Image.fromarray(picture) for picture in batch]
-    return pictures[:count]
+def _run_all(variants: Sequence[Variant], jobs: int, sheets: Path) -> list[dict[str, Any]]:
+    shares = [(name, list(variants[k::jobs]), sheets) for k in range(jobs) for name in SUBJECTS]
+    shares = [share for share in shares if share[1]]
+    if jobs == 1:
+        return [row for share in shares for row in _run_share(share)]
+    with multiprocessing.get_context("spawn").Pool(len(shares)) as pool:
+        return [row for rows in pool.imap(_run_share, shares, chunksize=1) for row in rows]
 
 
-def run(
-    variant: Variant, subject: Subject, base: Base, encoder: Encoder, device: torch.device
-) -> tuple[Figures, list[Image.Image]]:
-    """Trains one variant on one subject and scores it."""
-    started = time.perf_counter()
-    model = StableDiffusion.load(MODEL).to(device)
-    sampler = Sampler(model, device, autocast=True)
-    kept = variant.steps
-    if variant.notebook:
-        model = _train_notebook(variant, subject, base, device)
-        sampler = Sampler(model, device, autocast=True)
-    else:
-        kept = _train_ours(variant, subject, base, model, sampler, encoder, device)
-    seconds = time.perf_counter() - started
-    sampler.forget_prompts()
-    pictures = draw(sampler, subject.prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
-    of_class = draw(sampler, subject.class_prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
-    after, class_after = encoder.embed(pictures), encoder.embed(of_class)
-    photos = encoder.embed(subject.photos)
-    floor = subject_fidelity(base.subject, base.held_out)
-    ceiling = subject_fidelity(photos, base.held_out)
-    fidelity = subject_fidelity(after, base.held_out)
-    before = class_similarity(base.class_pictures, base.held_out)
-    drifted = class_similarity(class_after, base.held_out)
-    figures = Figures(
-        floor=floor,
-        fidelity=fidelity,
-        ceiling=ceiling,
-        gap_closed=gap_closed(fidelity, floor, ceiling),
-        class_before=before,
-        class_after=drifted,
-        drift_of_gap=(drifted - before) / (ceiling - floor),
-        diversity_before=diversity(base.class_pictures),
-        diversity_after=diversity(class_after),
-        diversity_kept=diversity(class_after) / diversity(base.class_pictures),
-        kept_step=kept,
-        seconds=seconds,
-    )
-    return figures, pictures[:4] + of_class[:4]
+def _run_share(share: tuple[str, list[Variant], Path]) -> list[dict[str, Any]]:
+    name, variants, sheets = share
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    torch.set_num_threads(1 if gpu else len(os.sched_getaffinity(0)))
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder = load_encoder(EMOJI.encoder, Path(scratch))
+        subject = Subject(name)
+        base = Base(subject, device, encoder, Path(scratch))
+        for variant in variants:
+            figures, pictures = run(variant, subject, base, encoder, device)
+            rows.append({"subject": name, "variant": asdict(variant), **asdict(figures)})
+            print(f"{name:11s} {variant.name:40s} gap closed {figures.gap_closed:.3f}", flush=True)
+            _save_sheet(pictures, sheets / f"{_file_name(variant.name)}-{name}.png")
+    return rows
 
 
-def _train_ours(
-    variant: Variant,
-    subject: Subject,
-    base: Base,
-    model: StableDiffusion,
-    sampler: Sampler,
-    encoder: Encoder,
-    device: torch.device,
-) -> int:
-    class_files = base.class_files[: variant.class_images]
-    data = TrainingData(
-        photos=encode_pictures(model, subject.photo_files, variant.seed, device),
-        class_images=encode_pictures(model, class_files, variant.seed, device),
-        photo_ids=model.tokenize([subject.prompt]),
-        class_ids=model.tokenize([subject.class_prompt]),
-    )
-    judge = CheckpointJudge(
-        sampler, encoder, subject.photos, (subject.prompt, subject.class_prompt), base.sampling
-    )
-    before = judge.measure() if variant.keep_best else None
-    if variant.lora_rank:
-        rank = variant.lora_rank
-        model.add_lora(rank, rank, text_encoder=variant.text_encoder, seed=variant.seed)
-    settings = TrainerSettings(
-        learning_rate=variant.learning_rate,
-        prior_weight=variant.prior_weight,
-        gradient_clip=1.0,
-        text_encoder=variant.text_encoder,
-        compute_dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-        weights_dtype=torch.bfloat16 if variant.pure_bf16 else torch.float32,
-    )
-    schedule = PairSchedule(variant.seed, len(subject.photos), len(class_files), variant.batch_size)
-    trainer = Trainer(model, data, schedule, settings, Alone(), device)
-    best: tuple[float, int, dict[str, Tensor]] | None = None
-    every = -(-variant.steps // EMOJI.checkpoints)
-    while trainer.step < variant.steps:
-        trainer.train_step()
-        due = trainer.step % every == 0 or trainer.step == variant.steps
-        if before is not None and due and 2 * trainer.step > variant.steps:
-            value = score(judge.measure(), before, judge.ceiling)
-            if best is None or value >= best[0]:
-                weights = {name: p.detach().clone() for name, p in trainer.parameters.items()}
-                best = (value, trainer.step, weights)
-    if best is not None:
-        trainer.load_weights(best[2])
-        return best[1]
-    return variant.steps
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
 
 
-def _train_notebook(
-    variant: Variant, subject: Subject, base: Base, device: torch.device
-) -> StableDiffusion:
-    config = notebook.NotebookConfig(
-        model_dir=MODEL,
-        instance_prompt=subject.prompt,
-        class_prompt=subject.class_prompt,
-        lr=variant.learning_rate,
-        max_train_steps=variant.steps,
-        train_batch_size=variant.batch_size,
-        prior_loss_weight=variant.prior_weight,
-    )
-    torch.manual_seed(variant.seed)
-    batches = _same_pictures(variant, subject, base)
-    pipeline = notebook.train(config, batches, device)
-    return StableDiffusion(
-        pipeline.unet.float(),
-        pipeline.vae.float(),
-        pipeline.text_encoder.float(),
-        pipeline.tokenizer,
-        dict(StableDiffusion.load(MODEL).scheduler_config),
-    ).to(device)
+def _save_sheet(pictures: Sequence[Image.Image], file: Path) -> None:
+    side = pictures[0].width
+    sheet = Image.new("RGB", (side * len(pictures), side))
+    for column, picture in enumerate(pictures):
+        sheet.paste(picture, (side * column, 0))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(file)
 
 
-def _same_pictures(
-    variant: Variant, subject: Subject, base: Base
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The very pictures that our trainer sees, step by step."""
-    photos = [to_pixels(image) for image in subject.photos]
-    of_class = [to_pixels(image) for image in _open(base.class_files[: variant.class_images])]
-    schedule = PairSchedule(variant.seed, len(photos), len(of_class), variant.batch_size)
-    for step in range(variant.steps):
-        pairs = schedule.step(step)
-        yield (
-            torch.stack([photos[pair.photo] for pair in pairs]),
-            torch.stack([of_class[pair.class_image] for pair in pairs]),
-        )
-
-
-def _open(files: Sequence[Path]) -> list[Image.Image]:
-    return [Image.open(file).convert("RGB") for file in files]
+if __name__ == "__main__":
+    main()

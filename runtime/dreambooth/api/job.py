@@ -76,8 +76,9 @@ class Training:
     method: Literal["full", "lora"]
     prompt: str
     steps: int | None
-    batch_size: int
+    batch_size: int | None
     learning_rate: float | None
+    learning_rate_schedule: Literal["constant", "cosine"] | None
     prior_weight: float
     text_encoder: bool
     gradient_clip: float

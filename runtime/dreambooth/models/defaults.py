@@ -5,7 +5,7 @@ stages read, what their digests cover, and what the report and the status show a
 """
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from dreambooth.api.job import Job
 
@@ -20,10 +20,13 @@ class FamilyDefaults:
         class_images: Number of class pictures for the prior-preservation loss.
         scheduler: Sampler; None keeps the model's own.
         sampling_steps: Denoising steps an image.
-        guidance: Classifier-free guidance scale.
+        guidance: Classifier-free guidance scale of the subject's pictures.
+        class_guidance: And of the class pictures; 1 is none.
         training_steps: Optimizer steps.
+        batch_size: Pairs an optimizer step.
         learning_rate: For full fine-tuning.
         lora_learning_rate: For LoRA.
+        learning_rate_schedule: How the rate goes on from there.
         checkpoints: Into how many parts checkpoints cut the training.
         encoder: Image encoder that quality is measured with.
     """
@@ -32,9 +35,12 @@ class FamilyDefaults:
     scheduler: str | None
     sampling_steps: int
     guidance: float
+    class_guidance: float
     training_steps: int
+    batch_size: int
     learning_rate: float
     lora_learning_rate: float
+    learning_rate_schedule: Literal["constant", "cosine"]
     checkpoints: int
     encoder: str
 
@@ -45,23 +51,31 @@ STABLE_DIFFUSION = FamilyDefaults(
     scheduler=None,
     sampling_steps=50,
     guidance=7.5,
+    class_guidance=7.5,
     training_steps=400,
+    batch_size=2,
     learning_rate=5e-6,
     lora_learning_rate=1e-4,
+    learning_rate_schedule="constant",
     checkpoints=4,
     encoder="dino-vits16",
 )
 
 EMOJI = FamilyDefaults(
-    # A model of sixteen million parameters learns with a rate ten times that of Stable Diffusion;
-    # docs/quality.md has the runs these were chosen by.
+    # A model of sixteen million parameters takes a rate eighty times that of Stable Diffusion.
+    # Class images without guidance show what the model itself believes: learning them again
+    # changes nothing, while guided ones would teach it to be less varied. docs/quality.md has the
+    # runs these were chosen by.
     class_images=40,
     scheduler="dpmsolver++",
-    sampling_steps=25,
-    guidance=5.0,
-    training_steps=240,
-    learning_rate=1e-4,
-    lora_learning_rate=2e-3,
+    sampling_steps=20,
+    guidance=3.0,
+    class_guidance=1.0,
+    training_steps=300,
+    batch_size=4,
+    learning_rate=4e-4,
+    lora_learning_rate=4e-3,
+    learning_rate_schedule="cosine",
     checkpoints=4,
     encoder="efficientnet-lite0",
 )
@@ -95,10 +109,19 @@ def resolve_settings(job: Job) -> Job:
             job.class_images,
             count=_first(job.class_images.count, family.class_images),
             steps=_first(job.class_images.steps, family.sampling_steps),
-            guidance=_first(job.class_images.guidance, family.guidance),
+            guidance=_first(job.class_images.guidance, family.class_guidance),
             scheduler=_first(job.class_images.scheduler, family.scheduler),
         ),
-        training=replace(training, steps=steps, learning_rate=rate, checkpoint_every=every),
+        training=replace(
+            training,
+            steps=steps,
+            batch_size=_first(training.batch_size, _shared(family.batch_size, job)),
+            learning_rate=rate,
+            learning_rate_schedule=_first(
+                training.learning_rate_schedule, family.learning_rate_schedule
+            ),
+            checkpoint_every=every,
+        ),
         generation=replace(
             job.generation,
             steps=_first(job.generation.steps, family.sampling_steps),
@@ -110,6 +133,12 @@ def resolve_settings(job: Job) -> Job:
             encoder=family.encoder if job.evaluation.encoder == "auto" else job.evaluation.encoder,
         ),
     )
+
+
+def _shared(batch_size: int, job: Job) -> int:
+    """`batch_size`, raised until the workers can share it evenly."""
+    workers = job.cluster.workers
+    return -(-batch_size // workers) * workers
 
 
 def _first(value: _T | None, default: _T) -> _T:

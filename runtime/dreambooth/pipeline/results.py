@@ -35,6 +35,7 @@ def resolved_settings(job: Job, model: BaseModel) -> dict[str, Any]:
             "steps": training.steps,
             "batchSize": training.batch_size,
             "learningRate": training.learning_rate,
+            "learningRateSchedule": training.learning_rate_schedule,
             "priorWeight": training.prior_weight,
             "textEncoder": training.text_encoder,
             "checkpointEvery": training.checkpoint_every,

@@ -1,6 +1,8 @@
 """Which device a process computes on, and how it is set up so that results repeat."""
 
+import functools
 import os
+from pathlib import Path
 
 import torch
 
@@ -27,3 +29,32 @@ def physical_threads() -> int:
     """CPU threads for one model process: `DREAMBOOTH_CPU_THREADS`, or what the process may use."""
     chosen = os.environ.get("DREAMBOOTH_CPU_THREADS")
     return int(chosen) if chosen else len(os.sched_getaffinity(0))
+
+
+def training_dtype(device: torch.device) -> torch.dtype:
+    """Autocast type of training: bfloat16 where the processor multiplies it itself."""
+    return torch.bfloat16 if device.type == "cuda" or _cpu_has_bfloat16() else torch.float32
+
+
+def sampling_dtype(device: torch.device) -> torch.dtype:
+    """Weights' type for sampling: half precision, in the format the device is fast with."""
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+@functools.cache
+def _cpu_has_bfloat16() -> bool:
+    """Without such instructions bfloat16 is emulated, and slower than float32."""
+    flags = _cpu_flags()
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpu_flags() -> frozenset[str]:
+    """What the kernel says the processor can do; nothing where there is no such file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(flags, "").split())

@@ -5,12 +5,8 @@ from pathlib import Path
 import torch
 
 from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.sampling.devices import sampling_dtype
 from dreambooth.sampling.sampler import Sampler
-
-
-def sampling_dtype(device: torch.device) -> torch.dtype:
-    """Weights' type for sampling: half precision, in the format the device is fast with."""
-    return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def load_sampler(folder: str, lora: str | None, device: torch.device) -> Sampler:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.schedulers import make_scheduler
+from dreambooth.sampling.devices import training_dtype
 from dreambooth.sampling.settings import SamplingSettings
 
 
@@ -21,10 +22,10 @@ class Sampler:
     """
 
     def __init__(self, model: ModelFamily, device: torch.device, *, autocast: bool = False) -> None:
-        """`autocast` computes in bfloat16 with float32 weights, for a model under training."""
+        """`autocast` computes as training does, with float32 weights: for a model under training."""
         self._model = model
         self._device = device
-        self._autocast = autocast
+        self._dtype = training_dtype(device) if autocast else torch.float32
         self._embeddings: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -36,7 +37,8 @@ class Sampler:
         Returns:
             `[B, H, W, 3]` RGB.
         """
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+        autocast = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype, enabled=autocast):
             latents = self._denoise(prompts, seeds, settings)
         return _to_uint8(self._model.decode(latents))
 

@@ -69,8 +69,6 @@ class TrainStage:
 
 def training_plan(context: StageContext, key: str) -> Any:
     """Everything the workers need, as a `TrainingPlan`."""
-    import torch
-
     from dreambooth.training.trainer import TrainerSettings
     from dreambooth.training.worker import LoraSettings, TrainingPlan
 
@@ -87,7 +85,7 @@ def training_plan(context: StageContext, key: str) -> Any:
         prompt=context.fill_in(training.prompt),
         class_prompt=context.fill_in(job.class_images.prompt),
         steps=training.steps or 0,
-        batch_size=training.batch_size,
+        batch_size=training.batch_size or 1,
         checkpoint_every=training.checkpoint_every or 1,
         seed=training.seed,
         settings=TrainerSettings(
@@ -95,7 +93,7 @@ def training_plan(context: StageContext, key: str) -> Any:
             prior_weight=training.prior_weight,
             gradient_clip=training.gradient_clip,
             text_encoder=training.text_encoder,
-            compute_dtype=torch.bfloat16 if _gpus() else torch.float32,
+            decay_steps=training.steps if training.learning_rate_schedule == "cosine" else None,
         ),
         lora=(
             LoraSettings(training.lora.rank, training.lora.alpha)
@@ -173,6 +171,7 @@ def _settings_json(context: StageContext) -> dict[str, Any]:
         "steps": training.steps,
         "batchSize": training.batch_size,
         "learningRate": training.learning_rate,
+        "learningRateSchedule": training.learning_rate_schedule,
         "priorWeight": training.prior_weight,
         "textEncoder": training.text_encoder,
         "gradientClip": training.gradient_clip,

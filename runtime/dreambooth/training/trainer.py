@@ -5,6 +5,7 @@ updates at these learning rates), clipping that reaches the gradients, cached la
 embeddings computed once, and no hidden state, so that an interrupted run goes on bit for bit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dreambooth.models.family import ModelFamily
+from dreambooth.sampling.devices import training_dtype
 from dreambooth.training.checkpoint import Checkpoint, optimizer_moments, restore_moments
 from dreambooth.training.distributed import World
 from dreambooth.training.latents import LatentCache
@@ -25,7 +27,10 @@ class TrainerSettings:
     """What a step does; the manifest's `training` after defaults.
 
     Attributes:
-        compute_dtype: Autocast type of forward and backward; float32 switches autocast off.
+        decay_steps: The rate falls to zero over this many steps, along a cosine; None keeps it
+            constant.
+        compute_dtype: Autocast type of forward and backward; float32 switches autocast off. None
+            takes what is fastest where training runs.
         weights_dtype: Type of the trained weights. float32 always, but for the benchmark that
             shows why.
     """
@@ -35,7 +40,8 @@ class TrainerSettings:
     gradient_clip: float
     text_encoder: bool
     weight_decay: float = 1e-2
-    compute_dtype: torch.dtype = torch.float32
+    decay_steps: int | None = None
+    compute_dtype: torch.dtype | None = None
     weights_dtype: torch.dtype = torch.float32
 
 
@@ -86,6 +92,7 @@ class Trainer:
         self.parameters = trainable_parameters(model, text_encoder=settings.text_encoder)
         for parameter in self.parameters.values():
             parameter.data = parameter.data.to(settings.weights_dtype)
+        self._compute_dtype = settings.compute_dtype or training_dtype(device)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=settings.learning_rate,
@@ -108,6 +115,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(
             self.parameters.values(), self.settings.gradient_clip, foreach=True
         )
+        self._set_learning_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -137,14 +145,19 @@ class Trainer:
         for name, parameter in self.parameters.items():
             parameter.data.copy_(weights[name])
 
+    def _set_learning_rate(self) -> None:
+        rate = learning_rate(self.settings, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def _forward_backward(self, pairs: Sequence[Pair]) -> Tensor:
         latents, noise, timesteps = self._batch(pairs)
         noisy = self.model.add_noise(latents, noise, timesteps)
         target = self.model.target(latents, noise, timesteps)
         with torch.autocast(
             self.device.type,
-            self.settings.compute_dtype,
-            enabled=self.settings.compute_dtype != torch.float32,
+            self._compute_dtype,
+            enabled=self._compute_dtype != torch.float32,
         ):
             embeddings = self._embeddings(len(pairs))
             noisy = noisy.to(self.settings.weights_dtype)
@@ -180,6 +193,14 @@ class Trainer:
         with torch.set_grad_enabled(self.settings.text_encoder):
             embeddings = self.model.encode_prompt(ids)
         return embeddings.repeat_interleave(pairs, dim=0)
+
+
+def learning_rate(settings: TrainerSettings, step: int) -> float:
+    """The rate of optimizer step `step`, counted from 0."""
+    if settings.decay_steps is None:
+        return settings.learning_rate
+    progress = min(step / settings.decay_steps, 1.0)
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def trainable_parameters(model: ModelFamily, *, text_encoder: bool) -> dict[str, nn.Parameter]:

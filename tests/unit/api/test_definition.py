@@ -154,6 +154,19 @@ def test_descriptions_give_the_family_defaults_as_they_are() -> None:
         f"{stable.training_steps} for Stable Diffusion"
         in NODES["spec.training.steps"]["description"]
     )
+    assert (
+        f"{emoji.training_steps} for the built-in model"
+        in NODES["spec.training.steps"]["description"]
+    )
+    pairs = NODES["spec.training.batchSize"]["description"]
+    assert f"{stable.batch_size} for Stable Diffusion" in pairs
+    assert f"{emoji.batch_size} for the built-in model" in pairs
+    guidance = NODES["spec.classImages.guidance"]["description"]
+    assert f"{stable.class_guidance:g} for Stable Diffusion" in guidance
+    assert f"{emoji.class_guidance:g} for the built-in model" in guidance
+    schedule = NODES["spec.training.learningRateSchedule"]["description"]
+    assert f"{stable.learning_rate_schedule} for Stable Diffusion" in schedule
+    assert f"{emoji.learning_rate_schedule} for the built-in model" in schedule
     assert float(stable.learning_rate) == 5e-6
     assert "5e-6 for Stable Diffusion" in NODES["spec.training.learningRate"]["description"]
 
