@@ -120,7 +120,7 @@ $(ENV):
 	@test -x $(BIN)/python || { echo "Setting up .venv. The first time this downloads about 3 GB (torch)."; $(PYTHON) -m venv .venv; }
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -qF "$$(sed -n 's/^uv==\([^ ]*\).*/uv \1/p' requirements/uv.txt)" \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --compile-bytecode --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime
 	@rm -f .venv/.ready-* && touch $@
 

@@ -51,14 +51,16 @@ def run_job(job: Job, workspace: Path, listeners: Sequence[Listener]) -> dict[st
     with disk_errors(folder.root):
         folder.root.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.lock, what=f"job {job.name}"):
-        sweep_temporaries(folder.root)
+        for each in (folder.root, folder.stages):
+            sweep_temporaries(each)
         listeners = [*listeners, Journal(folder)]
         try:
             return _run(resolve_settings(job), space, listeners)
         except DreamBoothError as error:
             announce(listeners, _failed(error))
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
+            # Ray Train answers Ctrl-C with the second.
             data = {"state": "Interrupted", "exitCode": 130}
             announce(listeners, Event(EventKind.JOB_FAILED, message="interrupted", data=data))
             raise

@@ -4,7 +4,7 @@ A record is written last, after everything the stage made is on the disk. It hol
 the stage's inputs: another digest means the stage runs again.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class StageRecord:
     Attributes:
         inputs: Digest of what the result depends on.
         outputs: What the stage returned.
-        seconds: Wall time over all runs that worked on it.
+        seconds: Wall time of the run that finished it.
         gpu_seconds: `seconds` times the GPUs that were held.
     """
 
@@ -36,9 +36,11 @@ class StageRecords:
         self._folder = folder
 
     def load(self, stage: StageName, inputs: str) -> StageRecord | None:
-        """The record of `stage` if it was made from `inputs`."""
+        """The record of `stage` if it was made from `inputs`; one that cannot be read is none."""
         value = read_json(self._file(stage))
-        if value is None or value.get("inputs") != inputs:
+        if not isinstance(value, dict) or value.get("inputs") != inputs:
+            return None
+        if set(value) != {each.name for each in fields(StageRecord)}:
             return None
         return StageRecord(**value)
 

@@ -24,6 +24,8 @@ from dreambooth.workspace.digest import digest_of, file_digest
 MANIFEST = "manifest.json"
 # A prompt whose candidates are refused this often does not work; more seeds would not help.
 MAX_ATTEMPTS = 6
+# Sets in the cache are shared: a younger temporary file may be another job's picture.
+STALE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class PictureSetState:
         ):
             remove_tree(folder)
             manifest = None
-        sweep_temporaries(folder)
+        sweep_temporaries(folder, older_than=STALE_SECONDS)
         entries = (manifest or {}).get("pictures", {})
         for file in sorted(folder.glob("*.png")) if folder.is_dir() else []:
             index, attempt = _parse(file.stem)

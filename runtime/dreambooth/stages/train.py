@@ -1,5 +1,7 @@
 """Stage 3: prior-preserving fine-tuning with Ray Train."""
 
+import contextlib
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +46,29 @@ class TrainStage:
     def run(self, context: StageContext) -> StageResult:
         """Trains, or goes on training."""
         plan = training_plan(context, digest_of(self.inputs(context)))
-        summary = Path(plan.summary)
-        done = read_json(summary)
-        if not (done and done["key"] == plan.key and context.folder.model.is_dir()):
+        done = _finished(plan)
+        if done is None:
             _fit(context, plan)
-            done = read_json(summary)
+            done = _finished(plan)
         if done is None:
             raise InfrastructureError(
                 "training ended without a result",
-                field=str(summary),
+                field=plan.summary,
                 remedy="Run again; it goes on from the last checkpoint.",
                 reason="TrainingIncomplete",
             )
-        digest = tree_digest(context.folder.model)
         remove_tree(context.folder.checkpoints)
-        return StageResult(
-            {
-                "digest": digest,
-                "lora": plan.lora is not None,
-                **{key: value for key, value in done.items() if key != "key"},
-            }
-        )
+        outputs = {key: value for key, value in done.items() if key != "key"}
+        return StageResult({"lora": plan.lora is not None, **outputs})
+
+
+def _finished(plan: Any) -> dict[str, Any] | None:
+    """What the workers say of a training that is complete, if the model there is the one."""
+    done: dict[str, Any] | None = read_json(Path(plan.summary))
+    model = Path(plan.output)
+    if done is None or done.get("key") != plan.key or not model.is_dir():
+        return None
+    return done if tree_digest(model) == done.get("digest") else None
 
 
 def training_plan(context: StageContext, key: str) -> Any:
@@ -129,6 +133,7 @@ def _fit(context: StageContext, plan: Any) -> None:
     gpus = _gpus()
     context.progress(0, plan.steps, "steps")
     relay = Relay(listen)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         TorchTrainer(
             train_worker,
@@ -152,6 +157,9 @@ def _fit(context: StageContext, plan: Any) -> None:
             reason="TrainingFailed",
         ) from error
     finally:
+        # Ray Train leaves its own handler behind, and with it a process of 200 MB.
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, on_interrupt)
         relay.close()
         remove_tree(context.folder.ray_train)
     if failures:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -101,9 +102,13 @@ class CheckpointStore:
         return load_file(self.path(step) / "weights.safetensors")
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint, or None."""
-        steps = self.steps()
-        return self.load(steps[-1]) if steps else None
+        """The newest checkpoint that can be read, or None: a damaged one only costs its steps."""
+        for step in reversed(self.steps()):
+            try:
+                return self.load(step)
+            except (OSError, ValueError, SafetensorError):
+                continue
+        return None
 
     def keep_only(self, steps: set[int]) -> None:
         """Removes all checkpoints but those of `steps`."""

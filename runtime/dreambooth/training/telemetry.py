@@ -5,6 +5,7 @@ the actor instead of polling. Rows are fire-and-forget: training never waits for
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -46,14 +47,18 @@ class Relay:
     """The driver's end: calls `listener` for every row until it is closed."""
 
     def __init__(self, listener: Callable[[Row], None]) -> None:
-        self.actor = _Relay.remote()  # type: ignore[attr-defined]
+        # Its process may be lost like any other; a few reports are then, the training is not.
+        self.actor = _Relay.options(  # type: ignore[attr-defined]
+            max_restarts=-1, max_task_retries=-1
+        ).remote()
         self._listener = listener
         self._thread = threading.Thread(target=self._listen, name="training-relay", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Delivers what is still on its way and stops."""
-        ray.get(self.actor.close.remote())
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self.actor.close.remote())
         self._thread.join()
         ray.kill(self.actor)
 

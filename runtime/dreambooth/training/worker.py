@@ -23,6 +23,7 @@ from dreambooth.training.selection import CheckpointJudge, Measurement, measurem
 from dreambooth.training.telemetry import Telemetry
 from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
 from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
+from dreambooth.workspace.digest import tree_digest
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def _save(
         Path(plan.summary),
         {
             "key": plan.key,
+            "digest": tree_digest(final),
             "losses": trainer.losses,
             "keptStep": chosen,
             "selection": selection.to_json(),

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,17 +141,31 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Removes what interrupted writes left directly inside `folder`."""
+def sweep_temporaries(folder: Path, *, older_than: float = 0.0) -> None:
+    """Removes what interrupted writes left directly inside `folder`.
+
+    Args:
+        folder: It need not exist.
+        older_than: Seconds; younger ones are left alone. For folders that others may be writing to.
+    """
     if not folder.is_dir():
         return
+    now = time.time()
     for entry in folder.iterdir():
-        if not entry.name.startswith(TEMPORARY_PREFIX):
+        if not entry.name.startswith(TEMPORARY_PREFIX) or _age(entry, now) < older_than:
             continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def _age(path: Path, now: float) -> float:
+    """Seconds since the last change; none for what has just gone."""
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _fsync_file(path: Path) -> None:
