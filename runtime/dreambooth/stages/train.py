@@ -15,7 +15,7 @@ from dreambooth.workspace.atomic import read_json, remove_tree
 from dreambooth.workspace.digest import digest_of, tree_digest
 
 # Part of the inputs' digest. Raised when a change to the trainer changes weights.
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 # Ray Train starts the workers again this often within one run of the stage.
 MAX_WORKER_FAILURES = 3
 

@@ -168,14 +168,16 @@ class Trainer:
 
     def _batch(self, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
         """Latents and noise `[2P, C, h, w]`, timesteps `[2P]`: photos first, then the class."""
-        samples = [(self.data.photos, pair.photo, pair.photo_seed) for pair in pairs]
-        samples += [(self.data.class_images, p.class_image, p.class_seed) for p in pairs]
+        samples = [(self.data.photos, p.photo, p.photo_seed, p.photo_time) for p in pairs]
+        samples += [
+            (self.data.class_images, p.class_image, p.class_seed, p.class_time) for p in pairs
+        ]
         latents, noise, timesteps = [], [], []
-        for cache, index, seed in samples:
-            drawn = draw(seed, self.model.latent_shape, self.model.training_timesteps)
+        for cache, index, seed, time in samples:
+            drawn = draw(seed, self.model.latent_shape)
             latents.append(cache.sample(index, drawn.posterior.to(self.device), seed))
             noise.append(drawn.noise)
-            timesteps.append(drawn.timestep)
+            timesteps.append(int(time * self.model.training_timesteps))
         return (
             torch.stack(latents),
             torch.stack(noise).to(self.device),

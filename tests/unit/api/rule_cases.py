@@ -129,11 +129,12 @@ RULE_CASES: tuple[RuleCase, ...] = (
         "batchSize counts the pairs",
         keeps=(
             {"spec.training.batchSize": 6, "spec.cluster.workers": 3},
-            {"spec.cluster.workers": 2},
+            {"spec.training.batchSize": 2, "spec.cluster.workers": 2},
+            {"spec.cluster.workers": 5},
         ),
         breaks=(
             {"spec.training.batchSize": 4, "spec.cluster.workers": 3},
-            {"spec.cluster.workers": 4},
+            {"spec.training.batchSize": 2, "spec.cluster.workers": 4},
         ),
     ),
     RuleCase(

@@ -80,7 +80,7 @@ def test_rules_about_a_change_are_only_asked_about_changes() -> None:
         {"spec.queueName": "team-a"},
         {"spec.limits": {"gpuHours": 0.5}},
         {"spec.ttlSecondsAfterFinished": 60},
-        {"spec.training": {"batchSize": 2}},
+        {"spec.training": {"seed": 0}},
     ],
 )
 def test_what_may_change_may_change(change: dict[str, Any]) -> None:

@@ -32,9 +32,18 @@ def test_a_step_does_not_depend_on_the_steps_before_it(seed: int, step: int) -> 
 
 
 def test_draws_repeat_for_a_seed_and_differ_between_seeds() -> None:
-    one, again, other = draw(1, (4, 8, 8), 1000), draw(1, (4, 8, 8), 1000), draw(2, (4, 8, 8), 1000)
+    one, again, other = draw(1, (4, 8, 8)), draw(1, (4, 8, 8)), draw(2, (4, 8, 8))
     assert torch.equal(one.noise, again.noise)
     assert torch.equal(one.posterior, again.posterior)
     assert not torch.equal(one.noise, one.posterior)
     assert not torch.equal(one.noise, other.noise)
-    assert all(0 <= d.timestep < 1000 for d in (one, other))
+
+
+@given(seed=st.integers(0, 2**31), first=st.integers(0, 10_000))
+def test_the_noise_levels_of_any_few_steps_are_spread_evenly(seed: int, first: int) -> None:
+    schedule = PairSchedule(seed, 5, 40, 4)
+    pairs = [pair for step in range(first, first + 5) for pair in schedule.step(step)]
+    for times in ([p.photo_time for p in pairs], [p.class_time for p in pairs]):
+        assert all(0 <= time < 1 for time in times)
+        quarters = Counter(int(4 * time) for time in times)
+        assert all(4 <= quarters[quarter] <= 6 for quarter in range(4))
