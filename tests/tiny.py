@@ -55,9 +55,9 @@ def make_tiny_model(folder: Path, *, prediction_type: str = "epsilon", seed: int
             )
         )
     scheduler_class = PNDMScheduler if prediction_type == "epsilon" else DDIMScheduler
-    options = {"skip_prk_steps": True} if scheduler_class is PNDMScheduler else {}
+    own = {"skip_prk_steps": True} if scheduler_class is PNDMScheduler else {"clip_sample": False}
     scheduler = scheduler_class(
-        beta_schedule="squaredcos_cap_v2", prediction_type=prediction_type, **options
+        beta_schedule="squaredcos_cap_v2", prediction_type=prediction_type, steps_offset=1, **own
     )
     StableDiffusionPipeline(
         vae=vae,

@@ -141,6 +141,12 @@ def restore_moments(
     for key, value in moments.items():
         name, entry = key.rsplit("|", 1)
         parameter = parameters[name]
-        # The step counter lives where the optimizer put it: on the device only if fused there.
-        on_device = entry != "step" or parameter.device.type == "cuda"
-        optimizer.state[parameter][entry] = value.to(parameter.device if on_device else "cpu")
+        if entry == "step":
+            # The counter lives where the optimizer put it: on the device only if fused there.
+            on_device = parameter.device.type == "cuda"
+            optimizer.state[parameter][entry] = value.to(parameter.device if on_device else "cpu")
+            continue
+        # Fused kernels walk through memory: a moment has to lie there as its parameter does, which
+        # in a channels-last model is not how it was saved.
+        moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+        optimizer.state[parameter][entry] = moment.copy_(value)
