@@ -22,7 +22,7 @@ class Sampler:
     """
 
     def __init__(self, model: ModelFamily, device: torch.device, *, autocast: bool = False) -> None:
-        """`autocast` computes as training does, with float32 weights: for a model under training."""
+        """`autocast` computes as training does, in float32 weights: for a model under training."""
         self._model = model
         self._device = device
         self._dtype = training_dtype(device) if autocast else torch.float32

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
