@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcluster import debian, nodes
 from localcluster.commands import run, run_logged, succeeds
@@ -22,6 +23,8 @@ _BASE_SUITE = "bookworm"
 _BASE_PACKAGES = ("bash", "ca-certificates", "python3", "python3-venv")
 _RUN = Path("/run/dreambooth-buildah")
 _BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", str(_RUN))
+# Untagged builds and stages that stay: what the next build of each image starts from.
+_KEPT_BUILDS = 4
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -40,7 +43,7 @@ class Image:
 
     @property
     def layout(self) -> Path:
-        """The exported image: its manifest and its parts, named by their digests."""
+        """The exported image, an OCI layout: parts named by their digests, and an index."""
         return CACHE / "images" / self.name
 
 
@@ -116,23 +119,47 @@ def _build(image: Image) -> bool:
             timeout=1500,
         )
     with timed(f"exporting {image.name}"):
-        # Layers as they are: compressing gigabytes costs more than copying them on one machine.
-        run_logged(
-            [*_BUILDAH, "push", "--disable-compression", image.reference] + [f"dir:{image.layout}"],
-            _log(f"export-{image.name}"),
-            environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
-            timeout=900,
-        )
+        _export(image)
     stamp.write_text(inputs, encoding="utf-8")
+    _forget_old_builds()
     return True
+
+
+def _export(image: Image) -> None:
+    """Write the parts that the image's layout lacks, and delete those that it needs no more."""
+    # The index would list earlier builds for ever.
+    (image.layout / "index.json").unlink(missing_ok=True)
+    image.layout.parent.mkdir(parents=True, exist_ok=True)
+    # Layers as they are: compressing gigabytes costs more than copying them on one machine.
+    run_logged(
+        [*_BUILDAH, "push", "--disable-compression", image.reference] + [f"oci:{image.layout}"],
+        _log(f"export-{image.name}"),
+        environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
+        timeout=900,
+    )
+    digest, manifest = _manifest(image)
+    wanted = {digest, *_parts(manifest)}
+    for part in (image.layout / "blobs" / "sha256").iterdir():
+        if f"sha256:{part.name}" not in wanted:
+            part.unlink()
+
+
+def _forget_old_builds() -> None:
+    """Remove what former builds left in buildah's store; the latest of them speed up the next."""
+    listed = run([*_BUILDAH, "images", "--filter=dangling=true", "--format={{.ID}}"])
+    for old in listed.split()[_KEPT_BUILDS:]:
+        # One that another is built on stays.
+        succeeds([*_BUILDAH, "rmi", old])
 
 
 def _inputs(image: Image, base: str) -> str:
     """Return a digest of all that the image is made from."""
     digest = hashlib.sha256(repr((base, image.arguments)).encode())
     ignored = {"__pycache__"}
-    for top in ("requirements", "tools/cluster/image", image.dockerfile.parent.name):
-        for path in sorted((REPOSITORY / top).rglob("*")):
+    tops = ("LICENSE", "NOTICE", "requirements", "tools/cluster/image")
+    for top in (*tops, image.dockerfile.parent.name):
+        folder = REPOSITORY / top
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
             if path.is_file() and not ignored.intersection(path.parts):
                 digest.update(str(path.relative_to(REPOSITORY)).encode() + b"\0")
                 digest.update(path.read_bytes() + b"\0")
@@ -177,38 +204,43 @@ def _log(name: str) -> Path:
 # --- loading -----------------------------------------------------------------------------
 
 
+def _manifest(image: Image) -> tuple[str, Any]:
+    """Return the digest and the content of the exported image's manifest."""
+    index = json.loads((image.layout / "index.json").read_text(encoding="utf-8"))
+    digest: str = index["manifests"][0]["digest"]
+    return digest, json.loads(_blob(image, digest).read_text(encoding="utf-8"))
+
+
+def _parts(manifest: Any) -> list[str]:
+    """Return the digests of an image's configuration and layers."""
+    return [part["digest"] for part in (manifest["config"], *manifest["layers"])]
+
+
+def _blob(image: Image, digest: str) -> Path:
+    return image.layout / "blobs" / digest.replace(":", "/")
+
+
 def _load(image: Image, machine: Machine) -> bool:
     """Hand an image to a node, without the layers that it already has."""
-    manifest = (image.layout / "manifest.json").read_bytes()
-    digest = "sha256:" + hashlib.sha256(manifest).hexdigest()
+    digest, manifest = _manifest(image)
     if nodes.image_digests(machine).get(image.reference) == digest:
         return False
-    content = json.loads(manifest)
-    parts = [part["digest"] for part in (content["config"], *content["layers"])]
+    parts = dict.fromkeys(_parts(manifest))
     present = nodes.blobs(machine)
-    absent = [part for part in dict.fromkeys(parts) if part not in present]
-    index = {
-        "schemaVersion": 2,
-        "manifests": [
-            {
-                "mediaType": content["mediaType"],
-                "digest": digest,
-                "size": len(manifest),
-                "annotations": {"io.containerd.image.name": image.reference},
-            }
-        ],
+    absent = [part for part in parts if part not in present]
+    entry = {
+        "mediaType": manifest["mediaType"],
+        "digest": digest,
+        "size": _blob(image, digest).stat().st_size,
+        "annotations": {"io.containerd.image.name": image.reference},
     }
-    files = {
-        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
-        "index.json": json.dumps(index).encode(),
-        f"blobs/sha256/{digest.removeprefix('sha256:')}": manifest,
-    }
+    index = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
     with timed(f"loading {image.name} into {machine.name} ({len(absent)} of {len(parts)} parts)"):
-        _stream(image, machine, files, absent)
+        _stream(image, machine, index, [digest, *absent])
     return True
 
 
-def _stream(image: Image, machine: Machine, files: dict[str, bytes], absent: list[str]) -> None:
+def _stream(image: Image, machine: Machine, index: bytes, parts: list[str]) -> None:
     """Feed an OCI archive to a node's import, written as it is read."""
     with subprocess.Popen(
         nodes.import_command(machine),
@@ -219,13 +251,12 @@ def _stream(image: Image, machine: Machine, files: dict[str, bytes], absent: lis
         assert process.stdin is not None and process.stdout is not None
         try:
             with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
-                for name, content in files.items():
-                    entry = tarfile.TarInfo(name)
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
-                for digest in absent:
-                    name = digest.removeprefix("sha256:")
-                    tar.add(image.layout / name, f"blobs/sha256/{name}")
+                entry = tarfile.TarInfo("index.json")
+                entry.size = len(index)
+                tar.add(image.layout / "oci-layout", "oci-layout")
+                tar.addfile(entry, io.BytesIO(index))
+                for digest in parts:
+                    tar.add(_blob(image, digest), f"blobs/{digest.replace(':', '/')}")
             process.stdin.close()
         except BrokenPipeError:
             pass  # it says why on its output
