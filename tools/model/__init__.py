@@ -1,0 +1,1 @@
+"""The recipe of the built-in model: README.md beside this file has the commands."""
