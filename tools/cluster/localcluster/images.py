@@ -25,6 +25,8 @@ _RUN = Path("/run/dreambooth-buildah")
 _BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", str(_RUN))
 # Untagged builds and stages that stay: what the next build of each image starts from.
 _KEPT_BUILDS = 4
+# Where builds find the packages that were downloaded before.
+_DOWNLOADS = "/var/cache/uv"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -105,7 +107,7 @@ def _build(image: Image) -> bool:
     # The same downloads as the developer's own environment: gigabytes.
     packages = CACHE.parent / "uv"
     packages.mkdir(parents=True, exist_ok=True)
-    volumes = [f"--volume={packages}:/root/.cache/uv"]
+    volumes = [f"--volume={packages}:{_DOWNLOADS}", f"--build-arg=UV_CACHE_DIR={_DOWNLOADS}"]
     if _CERTIFICATES.exists():
         volumes.append(f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro")
     with timed(f"building {image.name}"):
