@@ -15,6 +15,7 @@ from localcluster.commands import run, run_logged
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
 from localcluster.layout import CACHE, MODULES
+from localcluster.locking import BINARIES, exclusive
 
 GO_MINIMUM = (1, 26)
 _KUBERNETES = "k8s.io/component-base/version"
@@ -152,16 +153,26 @@ def ensure(programs: Iterable[str] = tuple(PROGRAMS)) -> bool:
         ClusterError: no Go, or a build failed; the others are finished first.
     """
     wanted = {PROGRAMS[program].name for program in programs}
-    todo = [m for m in ALL if m.name in wanted and not output_folder(m).is_dir()]
-    if not todo:
+    if not _lacking(wanted):
         return False
-    say(f"building {', '.join(m.name for m in todo)} (all of them: about 12 minutes on 2 cores)")
-    # Two at a time: one's long single-threaded link is another's time to compile.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        builds = [pool.submit(_build, module) for module in todo]
-    for build in builds:
-        build.result()
+    with exclusive(BINARIES):
+        # Another run may have built them while this one waited.
+        if not (todo := _lacking(wanted)):
+            return False
+        names = ", ".join(module.name for module in todo)
+        say(f"building {names} (all of them: about 12 minutes on 2 cores)")
+        for unfinished in (CACHE / "binaries").glob(".*"):
+            shutil.rmtree(unfinished)
+        # Two at a time: one's long single-threaded link is another's time to compile.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            builds = [pool.submit(_build, module) for module in todo]
+        for build in builds:
+            build.result()
     return True
+
+
+def _lacking(wanted: set[str]) -> list[Module]:
+    return [m for m in ALL if m.name in wanted and not output_folder(m).is_dir()]
 
 
 def _build(module: Module) -> None:

@@ -20,7 +20,7 @@ from localcluster import (
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
 from localcluster.layout import ADMIN_KUBECONFIG, LOGS, MACHINES, NODES, RUN, STATE, Machine
-from localcluster.locking import exclusive
+from localcluster.locking import CLUSTER, exclusive
 
 
 def up() -> bool:
@@ -32,7 +32,7 @@ def up() -> bool:
     # First: it is what somebody without root, too, can see is missing.
     changed = debian.ensure(debian.FOR_NODES)
     _require_root()
-    with exclusive():
+    with exclusive(CLUSTER):
         changed |= binaries.ensure()
         if not STATE.is_dir():
             say("starting a cluster from nothing")
@@ -95,14 +95,14 @@ def _state() -> list[Path]:
 def stop_node(machine: Machine) -> None:
     """Take a node away, as a power failure would."""
     _require_root()
-    with exclusive():
+    with exclusive(CLUSTER):
         nodes.stop(machine)
 
 
 def start_node(machine: Machine) -> None:
     """Bring a stopped node back and wait until it is ready."""
     _require_root()
-    with exclusive():
+    with exclusive(CLUSTER):
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         nodes.start(machine)
         nodes.ensure(machine)

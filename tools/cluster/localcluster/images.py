@@ -7,16 +7,16 @@ import os
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcluster import debian, nodes
+from localcluster import debian, nodes, recipes
 from localcluster.commands import run, run_logged, succeeds
 from localcluster.console import say, timed
 from localcluster.errors import ClusterError
 from localcluster.layout import CACHE, NODES, REPOSITORY, Machine
-from localcluster.locking import exclusive
+from localcluster.locking import CLUSTER, exclusive
+from localcluster.recipes import Image
 
 # Stands in for python:3.11-slim where no registry can be reached.
 _BASE_SUITE = "bookworm"
@@ -30,31 +30,6 @@ _DOWNLOADS = "/var/cache/uv"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-@dataclass(frozen=True)
-class Image:
-    """One image of the project."""
-
-    name: str
-    dockerfile: Path
-    arguments: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def reference(self) -> str:
-        """The name that pods use."""
-        return f"localhost/{self.name}:dev"
-
-    @property
-    def layout(self) -> Path:
-        """The exported image, an OCI layout: parts named by their digests, and an index."""
-        return CACHE / "images" / self.name
-
-
-ALL = (
-    Image("dreambooth-runtime", REPOSITORY / "runtime/Dockerfile", (("ACCELERATOR", "cpu"),)),
-    Image("dreambooth-operator", REPOSITORY / "operator/Dockerfile"),
-)
-
-
 def ensure() -> bool:
     """Build, export and load what changed; tell whether anything did.
 
@@ -64,8 +39,8 @@ def ensure() -> bool:
     if os.geteuid() != 0:
         raise ClusterError("building images without a container engine needs root: use sudo")
     changed = debian.ensure(debian.FOR_IMAGES)
-    with exclusive():
-        for image in ALL:
+    with exclusive(CLUSTER):
+        for image in recipes.ALL:
             changed |= _ensure(image)
     return changed
 
@@ -98,12 +73,11 @@ def release() -> None:
 def _build(image: Image) -> bool:
     """Build and export an image unless its inputs are those of the last time."""
     base = os.environ.get("BASE") or _base()
-    inputs = _inputs(image, base)
+    inputs = recipes.inputs(image, base)
     stamp = image.layout.with_suffix(".inputs")
     if stamp.exists() and stamp.read_text(encoding="utf-8") == inputs and image.layout.is_dir():
         return False
     arguments = [f"--build-arg={key}={value}" for key, value in image.arguments]
-    ignore = image.dockerfile.with_name(image.dockerfile.name + ".dockerignore")
     # The same downloads as the developer's own environment: gigabytes.
     packages = CACHE.parent / "uv"
     packages.mkdir(parents=True, exist_ok=True)
@@ -114,8 +88,7 @@ def _build(image: Image) -> bool:
         run_logged(
             [*_BUILDAH, "bud", "--isolation=chroot", "--layers", f"--build-arg=BASE={base}"]
             + [*arguments, *volumes, f"--file={image.dockerfile}", f"--tag={image.reference}"]
-            + ([f"--ignorefile={ignore}"] if ignore.exists() else [])
-            + [str(REPOSITORY)],
+            + [f"--ignorefile={image.ignore}", str(image.root)],
             _log(image.name),
             environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
             timeout=1500,
@@ -152,20 +125,6 @@ def _forget_old_builds() -> None:
     for old in listed.split()[_KEPT_BUILDS:]:
         # One that another is built on stays.
         succeeds([*_BUILDAH, "rmi", old])
-
-
-def _inputs(image: Image, base: str) -> str:
-    """Return a digest of all that the image is made from."""
-    digest = hashlib.sha256(repr((base, image.arguments)).encode())
-    ignored = {"__pycache__"}
-    tops = ("LICENSE", "NOTICE", "requirements", "tools/cluster/image")
-    for top in (*tops, image.dockerfile.parent.name):
-        folder = REPOSITORY / top
-        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
-            if path.is_file() and not ignored.intersection(path.parts):
-                digest.update(str(path.relative_to(REPOSITORY)).encode() + b"\0")
-                digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _base() -> str:
