@@ -1,7 +1,9 @@
 """From any file that claims to be a picture to upright RGB, or a clear refusal."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +55,13 @@ def decode(file: Path) -> Decoded:
         NotAPicture: If neither content nor name are a picture's.
         UserError: If it is one that cannot be used; names the file.
     """
-    with warnings.catch_warnings():
-        # Judged below, by our own limit; and broken metadata does no harm to the pixels.
-        warnings.simplefilter("ignore")
+    with _own_limits():
         try:
             opened = Image.open(file, formats=_readable())
         except UnidentifiedImageError as error:
             raise _unidentified(file) from error
         except Image.DecompressionBombError as error:
-            raise _refused(file, "is too large to unpack", "Save it smaller.") from error
+            raise _too_large(file, f"more than {2 * MAX_PIXELS / 1e6:,.0f}") from error
         except Exception as error:
             # Decoders of strangers' files raise whatever comes to their mind.
             raise _damaged(file) from error
@@ -71,6 +71,22 @@ def decode(file: Path) -> Decoded:
                 return _decode(opened)
             except Exception as error:
                 raise _damaged(file) from error
+
+
+@contextlib.contextmanager
+def _own_limits() -> Iterator[None]:
+    """Pillow judges neither size nor metadata: the one is ours, the other does pixels no harm.
+
+    Its limit lies below the sensors of today's phones. It still stops what is beyond twice ours.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _readable() -> list[str]:
@@ -151,12 +167,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _check_size(file: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise _refused(
-            file,
-            f"unpacks to {width * height / 1e6:,.0f} million pixels, and a photo may have "
-            f"{MAX_PIXELS // 10**6} million",
-            "Save it smaller.",
-        )
+        raise _too_large(file, f"{width * height / 1e6:,.0f}")
     if min(size) < MIN_EDGE:
         raise _refused(
             file,
@@ -186,6 +197,14 @@ def _unidentified(file: Path) -> Exception:
             "Replace it, or take it out.",
         )
     return NotAPicture(file.name)
+
+
+def _too_large(file: Path, millions: str) -> UserError:
+    return _refused(
+        file,
+        f"unpacks to {millions} million pixels, and a photo may have {MAX_PIXELS // 10**6} million",
+        "Save it smaller.",
+    )
 
 
 def _damaged(file: Path) -> UserError:

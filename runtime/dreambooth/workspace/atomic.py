@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -19,6 +20,7 @@ from typing import Any
 from dreambooth.errors import InfrastructureError
 
 TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{12}-")
 
 _REMEDIES = {
     errno.ENOSPC: ("there is no space left on the device", "Free some space and run again."),
@@ -45,8 +47,10 @@ def disk_errors(path: Path) -> Iterator[None]:
             error.strerror or str(error),
             "Check the workspace's disk and run again.",
         )
+        # The name that the user knows: what stands on the disk meanwhile is nobody's business.
+        name = _TEMPORARY.sub("", str(path))
         raise InfrastructureError(
-            f"cannot write: {what}", field=str(path), remedy=remedy, reason="WorkspaceNotWritable"
+            f"cannot write: {what}", field=name, remedy=remedy, reason="WorkspaceNotWritable"
         ) from error
 
 
