@@ -52,10 +52,8 @@ def ensure_authority() -> None:
             ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
             + ["-out", str(SERVICE_ACCOUNT_KEY)]
         )
-        run(
-            ["openssl", "ec", "-in", str(SERVICE_ACCOUNT_KEY), "-pubout"]
-            + ["-out", str(SERVICE_ACCOUNT_PUBLIC)]
-        )
+        public = run(["openssl", "ec", "-in", str(SERVICE_ACCOUNT_KEY), "-pubout"])
+        _put(SERVICE_ACCOUNT_PUBLIC, public)
 
 
 def ensure(
@@ -85,7 +83,7 @@ def ensure(
     subject = "".join(f"/O={group}" for group in groups) + f"/CN={user}"
     signer = ("-CA", str(CA), "-CAkey", str(CA_KEY))
     _request(subject, extensions, certificate.cert, certificate.key, signer)
-    request.write_text(asked, encoding="utf-8")
+    _put(request, asked)
     return certificate
 
 
@@ -94,15 +92,26 @@ def _request(
 ) -> None:
     settings = ["[req]", "distinguished_name=name", "[name]", "[ext]"]
     settings += [f"{name}={value}" for name, value in extensions.items()]
-    with tempfile.NamedTemporaryFile("w", suffix=".cnf", encoding="utf-8") as config:
-        config.write("\n".join(settings) + "\n")
-        config.flush()
+    with tempfile.TemporaryDirectory(dir=PKI) as folder:
+        config, new_key, new_cert = (Path(folder, name) for name in ("cnf", "key", "crt"))
+        config.write_text("\n".join(settings) + "\n", encoding="utf-8")
         run(
             ["openssl", "req", "-x509", "-new", *_KEY, "-days", _DAYS, "-subj", subject]
-            + ["-config", config.name, "-extensions", "ext", *signer]
-            + ["-keyout", str(key), "-out", str(cert)]
+            + ["-config", str(config), "-extensions", "ext", *signer]
+            + ["-keyout", str(new_key), "-out", str(new_cert)]
         )
-    key.chmod(0o600)
+        new_key.chmod(0o600)
+        # The certificate last: once it is there, its key is.
+        new_key.replace(key)
+        new_cert.replace(cert)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file that is whole or absent."""
+    unfinished = path.with_name(f".{path.name}")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    unfinished.replace(path)
 
 
 def write_kubeconfig(path: Path, certificate: Certificate) -> None:
@@ -140,5 +149,4 @@ def write_kubeconfig(path: Path, certificate: Certificate) -> None:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
+    _put(path, text)
