@@ -5,24 +5,28 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localcluster import binaries
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(ROOT / "tools" / "cluster")]
+_CLUSTER_PROGRAMS = {*binaries.PROGRAMS, "buildah", "containerd", "containerd-shim-runc-v2", "runc"}
 IMAGE = os.environ.get("RUNTIME_IMAGE", "localhost/dreambooth-runtime:dev")
 
 
-def tool(*argv: str, timeout: float = 300) -> str:
-    """Run tools/cluster; fail with all that it said if it fails."""
+def tool(*argv: str, timeout: float = 300, status: int = 0) -> str:
+    """Run tools/cluster; fail with all that it said if it does not end as it should."""
     done = subprocess.run(
         [*TOOL, *argv], capture_output=True, text=True, timeout=timeout, check=False
     )
-    assert done.returncode == 0, f"tools/cluster {' '.join(argv)}:\n{done.stderr}{done.stdout}"
+    assert done.returncode == status, f"tools/cluster {' '.join(argv)}:\n{done.stderr}{done.stdout}"
     return done.stdout + done.stderr
 
 
@@ -116,7 +120,7 @@ def host_state() -> dict[str, list[str]]:
     rules = [*lines("iptables-save"), *lines("ip6tables-save")]
     builtin = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
     return {
-        "processes": [line for line in lines("ps", "-eo", "args") if "dreambooth-cluster" in line],
+        "processes": sorted(process for process in _programs() if process in _CLUSTER_PROGRAMS),
         "control groups": lines("find", "/sys/fs/cgroup", "-name", "dreambooth-cluster"),
         "mounts": sorted(lines("findmnt", "--raw", "--noheadings", "-o", "TARGET,FSTYPE")),
         "links": sorted(line.split(":")[1] for line in lines("ip", "-o", "link")),
@@ -128,9 +132,7 @@ def host_state() -> dict[str, list[str]]:
             or (line.startswith(":") and line[1:].split()[0] not in builtin)
         ),
         "namespaces": sorted(
-            line
-            for line in lines("lsns", "-n", "-o", "TYPE,NS,COMMAND")
-            if "pause" in line or "net" in line.split()[0]
+            line for line in lines("lsns", "-n", "-o", "TYPE,NS") if line.split()[0] == "net"
         ),
         "forwarding": lines("cat", "/proc/sys/net/ipv4/ip_forward"),
         "folders": [
@@ -139,6 +141,13 @@ def host_state() -> dict[str, list[str]]:
             if Path(name).exists()
         ],
     }
+
+
+def _programs() -> Iterator[str]:
+    """The name of each running process's program."""
+    for executable in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):
+            yield executable.readlink().name.removesuffix(" (deleted)")
 
 
 RESTRICTED = {

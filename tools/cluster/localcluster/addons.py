@@ -97,7 +97,7 @@ def _forward() -> str:
     return f"forward . {' '.join(usable)}" if usable else ""
 
 
-def wait_ready(seconds: float = 90) -> None:
+def wait_ready(seconds: float = 240) -> None:
     """Wait until all add-ons on running nodes work.
 
     Raises:

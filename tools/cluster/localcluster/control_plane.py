@@ -33,7 +33,7 @@ def ensure() -> bool:
     admin = certificates.ensure("admin", "admin", groups=["system:masters"])
     certificates.write_kubeconfig(ADMIN_KUBECONFIG, admin)
     changed |= server.ensure()
-    server.wait("the API server", kubernetes.reachable, 60)
+    server.wait("the API server", kubernetes.reachable, 120)
     for service in (_controller_manager(), _scheduler()):
         changed |= service.ensure()
     return changed

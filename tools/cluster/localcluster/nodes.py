@@ -41,16 +41,16 @@ def ensure(machine: Machine) -> bool:
     """Start what does not run on a node; tell whether anything was started."""
     containerd, kubelet, proxy, policy = services(machine)
     changed = containerd.ensure()
-    containerd.wait(f"containerd on {machine.name}", lambda: _runtime_answers(machine), 30)
+    containerd.wait(f"containerd on {machine.name}", lambda: _runtime_answers(machine), 60)
     changed |= load(machine, _PAUSE)
     changed |= kubelet.ensure() | proxy.ensure()
-    kubelet.wait(f"node {machine.name} to register", lambda: _registered(machine), 60)
+    kubelet.wait(f"node {machine.name} to register", lambda: _registered(machine), 120)
     changed |= _ensure_pod_network(machine)
     # Only now: it gives up when its node is not there.
     return changed | policy.ensure()
 
 
-def wait_ready(machine: Machine, *, since: str = "", seconds: float = 60) -> None:
+def wait_ready(machine: Machine, *, since: str = "", seconds: float = 120) -> None:
     """Wait until the API server calls the node ready and all its processes stay alive.
 
     Args:
