@@ -4,23 +4,23 @@ CLUSTER = $(CLUSTER_PYTHON) tools/cluster
 
 .PHONY: cluster cluster-down cluster-status cluster-binaries images kubectl e2e
 
-cluster: ## start the local cluster, or repair what does not run (root)
+cluster: ## Start the local cluster, or repair what does not run (root)
 	@$(CLUSTER) up
 
-cluster-down: ## end the local cluster and leave nothing of it behind
+cluster-down: ## End the local cluster and leave nothing of it behind
 	@$(CLUSTER) down
 
-cluster-status: ## say what of the local cluster runs and where its logs are
+cluster-status: ## Say what of the local cluster runs and where its logs are
 	@$(CLUSTER) status
 
-cluster-binaries: ## build Kubernetes, etcd, KubeRay, helm and KWOK from their Go modules
+cluster-binaries: ## Build Kubernetes, etcd, KubeRay, helm and KWOK from their Go modules
 	@$(CLUSTER) binaries
 
-images: ## build the images and load them into the local cluster, if it runs
+images: ## Build the images and load them into the local cluster, if it runs
 	@$(CLUSTER) images
 
-kubectl: ## run kubectl on the local cluster: make kubectl ARGS="get nodes"
+kubectl: ## Run kubectl on the local cluster: make kubectl ARGS="get nodes"
 	@$(CLUSTER) kubectl $(ARGS)
 
-e2e: $(ENV) ## run the tests that need a cluster: KUBECONFIG's, or one of their own (root)
+e2e: $(ENV) ## Run the tests that need a cluster: KUBECONFIG's, or one of their own (root)
 	@tools/cluster/e2e.sh $(ARGS)
