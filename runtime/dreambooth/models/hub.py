@@ -36,8 +36,8 @@ class HubRepo:
     kind: Literal["model", "dataset"]
     field: str
 
-    def list_files(self) -> tuple[str, list[str]]:
-        """The commit that the revision means now, and the names of all files in it.
+    def list_files(self) -> tuple[str, dict[str, int]]:
+        """The commit that the revision means now, and all files in it: bytes by name.
 
         Raises:
             UserError: If the hub does not have it, or not for this user.
@@ -48,9 +48,10 @@ class HubRepo:
 
             api = HfApi(endpoint=_endpoint(), token=_token())
             ask = api.model_info if self.kind == "model" else api.dataset_info
-            info = ask(self.repo, revision=self.revision, timeout=_TIMEOUT)
+            info = ask(self.repo, revision=self.revision, timeout=_TIMEOUT, files_metadata=True)
             assert info.sha is not None
-            return info.sha, sorted(file.rfilename for file in info.siblings or [])
+            files = sorted(info.siblings or [], key=lambda file: file.rfilename)
+            return info.sha, {file.rfilename: file.size or 0 for file in files}
 
     def download(self, commit: str, patterns: Sequence[str], cache: Path) -> Path:
         """The files of `commit` that match one of the `patterns`, in a folder of their own.

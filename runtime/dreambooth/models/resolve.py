@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -180,7 +180,9 @@ def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
     return commit
 
 
-def _download(repo: HubRepo, commit: str, names: list[str], ready: Path, space: Workspace) -> None:
+def _download(
+    repo: HubRepo, commit: str, names: Collection[str], ready: Path, space: Workspace
+) -> None:
     files = choose_files(names, where=repo.repo, field=FIELD)
     index = repo.download(commit, [INDEX], space.models) / INDEX
     read_index(index.read_text(encoding="utf-8"), where=repo.repo, field=FIELD)

@@ -1,6 +1,6 @@
 """What is too much, too little, or no picture at all; one place, so that all sources agree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dreambooth.errors import UserError
 
@@ -57,17 +57,31 @@ def check_count(names: Sequence[str], *, where: str, field: str) -> None:
         )
 
 
-def check_size(name: str, size: int, *, field: str) -> None:
-    """Refuses a file that is larger than any photo.
+def check_sizes(sizes: Mapping[str, int], *, where: str, field: str) -> None:
+    """Refuses files that are larger than any photo, or too much together.
+
+    Args:
+        sizes: Bytes by the file's name.
+        where: They are, for the message.
+        field: Of the manifest.
 
     Raises:
-        UserError: With its name and size.
+        UserError: With names and sizes.
     """
-    if size > MAX_FILE_BYTES:
+    for name, size in sizes.items():
+        if size > MAX_FILE_BYTES:
+            raise UserError(
+                f"{name} has {size / 2**20:,.0f} MiB, and a photo may have "
+                f"{MAX_FILE_BYTES // 2**20} MiB",
+                field=field,
+                remedy="Save it smaller, for example as JPEG, or take it out.",
+                reason="PhotoTooLarge",
+            )
+    if sum(sizes.values()) > MAX_TOTAL_BYTES:
         raise UserError(
-            f"{name} has {size / 2**20:,.0f} MiB, and a photo may have "
-            f"{MAX_FILE_BYTES // 2**20} MiB",
+            f"the {len(sizes)} files in {where} have {sum(sizes.values()) / 2**30:,.1f} GiB, and "
+            f"all photos together may have {MAX_TOTAL_BYTES >> 30} GiB",
             field=field,
-            remedy="Save it smaller, for example as JPEG, or take it out.",
+            remedy="Choose the best 3 to 10 photos of the subject, or save them smaller.",
             reason="PhotoTooLarge",
         )

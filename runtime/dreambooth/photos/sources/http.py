@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from dreambooth import __version__
 from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.photos.archive import is_archive, unpack
-from dreambooth.photos.limits import MAX_TOTAL_BYTES
+from dreambooth.photos.limits import MAX_TOTAL_BYTES, check_sizes
 from dreambooth.workspace.atomic import disk_errors
 
 FIELD = "spec.subject.photos.uri"
@@ -55,6 +55,7 @@ class HttpSource:
             unpack(download, destination, name=name, field=FIELD)
             download.unlink()
         else:
+            check_sizes({name: download.stat().st_size}, where=self.uri, field=FIELD)
             download.rename(destination / name)
 
     def _download(self, target: Path) -> str:

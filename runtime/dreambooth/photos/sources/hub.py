@@ -2,13 +2,14 @@
 
 import glob
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dreambooth.api.job import HubPhotos
 from dreambooth.errors import UserError
 from dreambooth.models.hub import HubRepo
-from dreambooth.photos.limits import check_count, is_hidden, is_picture_name
+from dreambooth.photos.limits import check_count, check_sizes, is_hidden, is_picture_name
 from dreambooth.workspace.atomic import disk_errors
 
 FIELD = "spec.subject.photos.hub"
@@ -37,6 +38,8 @@ class HubSource:
         if not pictures:
             raise self._no_pictures(where, names)
         check_count(pictures, where=where, field=FIELD)
+        sizes = {name: names[name] for name in pictures}
+        check_sizes(sizes, where=where, field=FIELD)
         # In here and thrown away with it: the job keeps the prepared photos.
         cache = destination / ".hub"
         snapshot = repo.download(commit, [glob.escape(name) for name in pictures], cache)
@@ -46,7 +49,7 @@ class HubSource:
                 shutil.copyfile(snapshot / name, target)
         shutil.rmtree(cache)
 
-    def _no_pictures(self, where: str, names: list[str]) -> UserError:
+    def _no_pictures(self, where: str, names: Collection[str]) -> UserError:
         folders = sorted({str(PurePosixPath(n).parent) for n in names if is_picture_name(n)})
         tables = [name for name in names if name.endswith((".parquet", ".arrow"))]
         if folders:

@@ -7,7 +7,7 @@ from urllib.request import url2pathname
 
 from dreambooth.errors import UserError
 from dreambooth.photos.archive import is_archive, unpack
-from dreambooth.photos.sources.folder import check_inside, copy_file, copy_folder
+from dreambooth.photos.sources.folder import check_inside, copy_file, copy_folder, there_is
 
 FIELD = "spec.subject.photos.uri"
 
@@ -29,7 +29,7 @@ class LocalUriSource:
                 reason="InvalidUri",
             )
         path = Path(url2pathname(parts.path))
-        if not path.exists():
+        if not there_is(path, where=self.uri, field=FIELD):
             raise UserError(
                 f"there is no file or folder {path}",
                 field=FIELD,
@@ -39,7 +39,7 @@ class LocalUriSource:
         real = check_inside(path, Path("/"), where=self.uri, field=FIELD)
         if real.is_dir():
             copy_folder(real, destination, within=Path("/"), where=self.uri, field=FIELD)
-        elif is_archive(real):
+        elif real.is_file() and is_archive(real):
             unpack(real, destination, name=path.name, field=FIELD)
         else:
             copy_file(real, destination / path.name, field=FIELD)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.photos.archive import is_archive, unpack
-from dreambooth.photos.limits import check_count, check_size, is_hidden
+from dreambooth.photos.limits import check_count, check_sizes, is_hidden
 from dreambooth.workspace.atomic import disk_errors
 
 FIELD = "spec.subject.photos.uri"
@@ -43,8 +43,9 @@ class ObjectSource:
         }
         objects = {name: entry for name, entry in objects.items() if not is_hidden(name)}
         check_count(list(objects), where=self.uri, field=FIELD)
+        sizes = {name: int(entry.get("size") or 0) for name, entry in sorted(objects.items())}
+        check_sizes(sizes, where=self.uri, field=FIELD)
         for name, entry in sorted(objects.items()):
-            check_size(name, int(entry.get("size") or 0), field=FIELD)
             self._get(storage, entry["name"], destination / name)
         self._unpack_single(destination)
 

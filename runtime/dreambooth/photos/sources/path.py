@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dreambooth.errors import UserError
-from dreambooth.photos.sources.folder import check_inside, copy_folder
+from dreambooth.photos.sources.folder import check_inside, copy_folder, there_is
 
 FIELD = "spec.subject.photos.path"
 
@@ -39,7 +39,7 @@ class PathSource:
                 reason="PathEscapes",
             )
         for root in self.roots:
-            if (root / relative).exists() or (root / relative).is_symlink():
+            if there_is(root / relative, where=self.path, field=FIELD):
                 return root
         looked = " nor in ".join(dict.fromkeys(str(root) for root in self.roots))
         raise UserError(
