@@ -17,13 +17,13 @@ DEMO_MANIFEST ?= examples/robot.yaml
 
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
-LOCKS := requirements/uv.txt requirements/dev.txt runtime/pyproject.toml
+LOCKS := requirements/uv.txt requirements/dev.txt runtime/pyproject.toml operator/pyproject.toml
 # Named after what is in the locks: as long as they stay the same, the set-up takes no time.
 ENV := .venv/.ready-$(shell cat $(LOCKS) | git hash-object --stdin)
 # Large files over slow lines; progress for people, silence for logs.
 export UV_HTTP_TIMEOUT ?= 180
 QUIET := $(shell test -t 2 || echo --quiet)
-CODE := $(wildcard runtime tools tests bench)
+CODE := $(wildcard runtime operator tools tests bench)
 
 ##@ Start here
 
@@ -44,7 +44,7 @@ setup: $(ENV) ## Only set up .venv (all other targets do it on their own)
 ##@ Check a change
 
 .PHONY: test
-test: $(ENV) ## Run the tests, with coverage of the runtime
+test: $(ENV) ## Run the tests, with coverage of runtime and operator
 	$(BIN)/pytest -m "not crash" --cov --cov-report=term $(TESTS) $(ARGS)
 
 .PHONY: test-crash
@@ -66,7 +66,7 @@ types: $(ENV) ## Check types, strictly
 
 .PHONY: imports
 imports: $(ENV) ## Check which part may import which
-	PYTHONPATH=runtime $(BIN)/lint-imports
+	PYTHONPATH=runtime:operator $(BIN)/lint-imports
 
 .PHONY: drift
 drift: $(ENV) ## Check that generated files, locks and licence notices are up to date
@@ -121,7 +121,7 @@ $(ENV):
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -qF "$$(sed -n 's/^uv==\([^ ]*\).*/uv \1/p' requirements/uv.txt)" \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --compile-bytecode --require-hashes requirements/dev.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime --editable operator
 	@rm -f .venv/.ready-* && touch $@
 
 ##@ A local Kubernetes

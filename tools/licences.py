@@ -1,4 +1,4 @@
-"""Check licences: of what the runtime installs, and of the pictures and weights in the repository.
+"""Check licences: of what the images install, and of the pictures and weights in the repository.
 
 Prints one line a finding and exits 1 if there is any. Reads only what is installed and checked in.
 """
@@ -28,12 +28,14 @@ WORKS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".safetensors", ".npz
 
 def main() -> int:
     """Print what is wrong with the licences; 0 when nothing is."""
-    lock = (ROOT / "requirements" / "runtime.txt").read_text()
+    locks = [(ROOT / "requirements" / name).read_text() for name in ("runtime.txt", "operator.txt")]
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     findings = [
-        *unsuitable_packages(sorted(set(re.findall(r"^([a-z0-9][a-z0-9.-]*)==", lock, re.M)))),
+        *unsuitable_packages(
+            sorted(set(re.findall(r"^([a-z0-9][a-z0-9.-]*)==", "".join(locks), re.M)))
+        ),
         *works_without_notice((ROOT / "NOTICE").read_text(), listed.stdout.splitlines()),
     ]
     print("\n".join(findings) if findings else "Licences: nothing to mend.")

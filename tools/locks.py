@@ -26,14 +26,24 @@ class Lock:
     constraints: tuple[str, ...] = ()
 
 
-# In the order they are compiled: what developers test is what the runtime ships.
+# In the order they are compiled: what developers test is what the images ship.
 LOCKS = (
     Lock("requirements/uv.txt", ("requirements/uv.in",)),
     Lock("requirements/runtime.txt", ("runtime/pyproject.toml",)),
     Lock(
-        "requirements/dev.txt",
-        ("runtime/pyproject.toml", "requirements/uv.in", "requirements/dev.in"),
+        "requirements/operator.txt",
+        ("operator/pyproject.toml",),
         constraints=("requirements/runtime.txt",),
+    ),
+    Lock(
+        "requirements/dev.txt",
+        (
+            "runtime/pyproject.toml",
+            "operator/pyproject.toml",
+            "requirements/uv.in",
+            "requirements/dev.in",
+        ),
+        constraints=("requirements/runtime.txt", "requirements/operator.txt"),
     ),
 )
 

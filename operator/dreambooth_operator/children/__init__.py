@@ -1,0 +1,1 @@
+"""The objects that a job consists of, built from typed fields alone."""
