@@ -1,10 +1,13 @@
 """Fixtures that several unit tests share."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.fake_hub import FakeHub, fake_hub
 from tests.tiny import make_tiny_model
 
 
@@ -28,3 +31,18 @@ def local_ray() -> Iterator[None]:
 
     with ray_session():
         yield
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on this machine that HF_ENDPOINT names; no token is set, and no retry waits."""
+    from huggingface_hub import file_download
+    from huggingface_hub.utils import _http
+
+    impatient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(file_download, "time", impatient)
+    monkeypatch.setattr(_http, "time", impatient)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub

@@ -6,6 +6,7 @@ so that a run depends on nothing but its environment. HF_ENDPOINT names another 
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,11 @@ class HubRepo:
         """
         with self._clear_errors(), disk_errors(cache):
             from huggingface_hub import snapshot_download
+            from huggingface_hub.utils.tqdm import disable_progress_bars
 
+            if not sys.stderr.isatty():
+                # A log is no place for bars.
+                disable_progress_bars()
             cache.mkdir(parents=True, exist_ok=True)
             snapshot = snapshot_download(
                 self.repo,

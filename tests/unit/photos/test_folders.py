@@ -253,7 +253,8 @@ def test_a_disk_that_refuses_is_the_workspaces_fault_and_not_the_photos(
 @pytest.mark.parametrize(("kind", "source"), [("configMap", "config_map"), ("secret", "secret")])
 def test_a_mounted_object_gives_a_file_a_key(place: Place, kind: str, source: str) -> None:
     place.mount(kind, "rex-photos")
-    assert place.fetch(**{source: "rex-photos"}) == THREE
+    named: dict[str, Any] = {source: "rex-photos"}
+    assert place.fetch(**named) == THREE
 
 
 def test_a_mount_may_not_lead_to_another(place: Place) -> None:
