@@ -1,8 +1,9 @@
 """Errors a person reads: what is wrong, where it was said, and what to do about it.
 
-Two classes matter to whoever runs the job. A `UserError` is something the author of the manifest
-can mend; it is never retried. An `InfrastructureError` is everything else that is not a defect of
-ours (a full disk, a hub that does not answer); trying again can help.
+Three classes matter to whoever runs the job. A `UserError` is something the author of the manifest
+can mend; it is never retried. A `BudgetError` is a limit that was reached. An `InfrastructureError`
+is everything else that is not a defect of ours (a full disk, a hub that does not answer); trying
+again can help.
 """
 
 from enum import IntEnum
@@ -15,6 +16,7 @@ class ExitCode(IntEnum):
     DONE = 0
     USER_ERROR = 2
     INFRASTRUCTURE = 3
+    BUDGET = 4
     INTERRUPTED = 130
 
 
@@ -70,6 +72,13 @@ class UserError(DreamBoothError):
 
     exit_code = ExitCode.USER_ERROR
     default_reason = "InvalidInput"
+
+
+class BudgetError(DreamBoothError):
+    """A limit that the manifest sets is reached. What is finished is kept."""
+
+    exit_code = ExitCode.BUDGET
+    default_reason = "GpuHoursReached"
 
 
 class InfrastructureError(DreamBoothError):

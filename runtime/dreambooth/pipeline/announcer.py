@@ -33,6 +33,7 @@ class StageAnnouncer:
         *,
         step: int | None = None,
         loss: float | None = None,
+        resumed: int | None = None,
         message: str | None = None,
     ) -> None:
         """Passes the progress on to all listeners."""
@@ -48,6 +49,7 @@ class StageAnnouncer:
                 unit=unit,
                 step=step,
                 loss=loss,
+                resumed_from=resumed,
                 rate=rate,
                 eta_seconds=eta,
                 message=message,

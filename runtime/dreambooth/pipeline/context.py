@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dreambooth.api.job import Job
+from dreambooth.errors import BudgetError
 from dreambooth.pipeline.progress import StageName
 from dreambooth.workspace.layout import JobFolder, Workspace
 
@@ -32,9 +33,32 @@ class ProgressReport(Protocol):
         *,
         step: int | None = None,
         loss: float | None = None,
+        resumed: int | None = None,
         message: str | None = None,
     ) -> None:
-        """`done` of `total` `unit`s are finished."""
+        """`done` of `total` `unit`s are finished; `resumed` is the step training went on from."""
+
+
+class Budget(Protocol):
+    """How long a stage may still hold its GPUs."""
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the job's GPU time is used up; None for ever."""
+
+    def reached(self, where: str | None = None) -> BudgetError:
+        """The error that ends the job when it is, having done `where`."""
+
+
+class NoLimit:
+    """A budget without end."""
+
+    def seconds_left(self) -> float | None:
+        """For ever."""
+        return None
+
+    def reached(self, where: str | None = None) -> BudgetError:
+        """Never the case."""
+        return BudgetError(where or "there is no limit")
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,8 @@ class StageContext:
         outputs: What the earlier stages returned, by stage.
         progress: Reports how far the stage is.
         warn: Tells the user something worth knowing that does not stop the job.
+        budget: GPU time. The driver ends every stage when it is used up; a stage that wants to end
+            by itself, at a better moment, asks.
     """
 
     job: Job
@@ -55,6 +81,7 @@ class StageContext:
     outputs: dict[StageName, dict[str, Any]]
     progress: ProgressReport
     warn: Callable[[str], None]
+    budget: Budget = field(default_factory=NoLimit)
 
     def fill_in(self, prompt: str) -> str:
         """A prompt with `{token}` and `{class}` replaced."""

@@ -41,11 +41,14 @@ class Event:
         stage: The stage it happened in; None for events of the whole job.
         done, total, unit: Work finished and planned, e.g. 12 of 40 images.
         step, loss, rate, eta_seconds: Training only; `rate` is optimizer steps a second.
+        resumed_from: The optimizer step that training went on from, when it just did.
+        gpu_seconds: GPU time: of the stage over all runs so far (stageStarted, stageFinished), of
+            the try in earlier runs (jobStarted).
         cached: The stage was finished by an earlier run and skipped.
         seconds: Wall time of the finished stage or job.
         message: One line for a person.
         data: JSON-able details: the resolved settings (jobStarted), the result (jobFinished), the
-            error's field, remedy, reason and exitCode (jobFailed).
+            error's field, remedy, reason and exitCode, and what can be used anyway (jobFailed).
     """
 
     kind: EventKind
@@ -57,6 +60,8 @@ class Event:
     loss: float | None = None
     rate: float | None = None
     eta_seconds: float | None = None
+    resumed_from: int | None = None
+    gpu_seconds: float | None = None
     cached: bool | None = None
     seconds: float | None = None
     message: str | None = None
@@ -64,7 +69,11 @@ class Event:
 
     def to_json(self) -> dict[str, Any]:
         """The event without its empty fields, in the API's camelCase."""
-        names = {"eta_seconds": "etaSeconds"}
+        names = {
+            "eta_seconds": "etaSeconds",
+            "resumed_from": "resumedFromStep",
+            "gpu_seconds": "gpuSeconds",
+        }
         return {
             names.get(key, key): value
             for key, value in asdict(self).items()

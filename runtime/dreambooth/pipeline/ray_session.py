@@ -6,8 +6,14 @@ import os
 from collections.abc import Iterator
 
 from dreambooth.errors import InfrastructureError
+from dreambooth.processors import usable_cpus
 
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
+
+
+def joins_cluster() -> bool:
+    """Whether there is a cluster to join: `RAY_ADDRESS` names it."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 @contextlib.contextmanager
@@ -23,10 +29,10 @@ def ray_session() -> Iterator[None]:
     import ray
 
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not os.environ.get("RAY_ADDRESS"):
+    if not joins_cluster():
         options |= {
             "address": "local",
-            "num_cpus": len(os.sched_getaffinity(0)) + 2,
+            "num_cpus": usable_cpus() + 2,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }

@@ -20,7 +20,7 @@ class StageRecord:
         inputs: Digest of what the result depends on.
         outputs: What the stage returned.
         seconds: Wall time of the run that finished it.
-        gpu_seconds: `seconds` times the GPUs that were held.
+        gpu_seconds: GPU time of all runs that worked on it.
     """
 
     inputs: str

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.processors import usable_cpus
+
 
 def this_device() -> torch.device:
     """The GPU that Ray gave this process, else the CPU."""
@@ -28,7 +30,7 @@ def prepare_process() -> torch.device:
 def physical_threads() -> int:
     """CPU threads for one model process: `DREAMBOOTH_CPU_THREADS`, or what the process may use."""
     chosen = os.environ.get("DREAMBOOTH_CPU_THREADS")
-    return int(chosen) if chosen else len(os.sched_getaffinity(0))
+    return int(chosen) if chosen else usable_cpus()
 
 
 def training_dtype(device: torch.device) -> torch.dtype:

@@ -1,6 +1,6 @@
 """Fills sets of pictures with Ray Data.
 
-A pool of model actors, one a GPU (or one in all on a CPU machine), takes batches of requests; CPU
+A pool of model actors, one a GPU (or one a machine without), takes batches of requests; CPU
 tasks encode and write the PNGs while the next batch is computed; the driver sees only names and
 digests. What an interruption leaves is whole files, so filling goes on where it was.
 """
@@ -22,6 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError, RayTaskError
 
 from dreambooth.errors import DreamBoothError, InfrastructureError
+from dreambooth.pipeline.placement import placement
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
 from dreambooth.workspace.digest import digest_of
@@ -117,7 +118,7 @@ def _produce(
     tasks: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
     _quiet()
-    resources, actors = _pool(len(tasks))
+    where = placement()
     rows = [{"task": json.dumps(asdict(task))} for task in tasks]
     with warnings.catch_warnings():
         # The argument below still has no named successor.
@@ -126,10 +127,10 @@ def _produce(
             _PictureActor,
             fn_constructor_args=(source,),
             batch_size=1,
-            compute=ActorPoolStrategy(size=actors),
+            compute=ActorPoolStrategy(size=min(where.drawers, len(tasks))),
             # A lost process ends the data set, and `fill` starts the next: Ray would try for ever.
             max_restarts=0,
-            **resources,
+            **where.drawer,
         )
     written = pictures.map_batches(
         _write, fn_args=(list(sets),), batch_size=BATCH_SIZE, num_cpus=0.5
@@ -163,15 +164,6 @@ def _quiet() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
-
-
-def _pool(tasks: int) -> tuple[dict[str, float], int]:
-    """Resources of one actor, and how many: one a GPU, else one for the machine."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if gpus:
-        return {"num_gpus": 1, "num_cpus": 0.5}, min(gpus, tasks)
-    # One CPU of the logical ones: the writers must find room, or the pool waits for ever.
-    return {"num_cpus": 1}, 1
 
 
 class _PictureActor:

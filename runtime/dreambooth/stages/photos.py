@@ -1,5 +1,6 @@
 """Stage 1: fetch the photos, refuse what cannot be used, make the rest upright RGB."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,6 @@ def _listing(context: StageContext) -> list[list[str]]:
 
 
 def _mounts() -> Path | None:
-    """Where a cluster mounts ConfigMaps and Secrets; None on a laptop."""
-    mounts = Path("/var/run/dreambooth/mounts")
-    return mounts if mounts.is_dir() else None
+    """Where a cluster mounts ConfigMaps and Secrets; None on a machine of one's own."""
+    mounts = os.environ.get("DREAMBOOTH_MOUNTS")
+    return Path(mounts) if mounts else None

@@ -2,6 +2,9 @@
 
 import contextlib
 import signal
+import time
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,8 @@ class TrainStage:
         if done is None:
             _fit(context, plan)
             done = _finished(plan)
+        if done is None and (step := _stopped_at(plan)) is not None:
+            raise context.budget.reached(f"training stopped after step {step} of {plan.steps}")
         if done is None:
             raise InfrastructureError(
                 "training ended without a result",
@@ -58,7 +63,7 @@ class TrainStage:
                 reason="TrainingIncomplete",
             )
         remove_tree(context.folder.checkpoints)
-        outputs = {key: value for key, value in done.items() if key != "key"}
+        outputs = {key: value for key, value in done.items() if key not in ("key", "steps")}
         return StageResult({"lora": plan.lora is not None, **outputs})
 
 
@@ -68,7 +73,18 @@ def _finished(plan: Any) -> dict[str, Any] | None:
     model = Path(plan.output)
     if done is None or done.get("key") != plan.key or not model.is_dir():
         return None
+    if done.get("steps", plan.steps) < plan.steps:
+        return None
     return done if tree_digest(model) == done.get("digest") else None
+
+
+def _stopped_at(plan: Any) -> int | None:
+    """The step after which the workers stopped because time was up, if they did."""
+    done = read_json(Path(plan.summary))
+    if done is None or done.get("key") != plan.key:
+        return None
+    step: int = done.get("steps", plan.steps)
+    return step if step < plan.steps else None
 
 
 def training_plan(context: StageContext, key: str) -> Any:
@@ -111,8 +127,10 @@ def training_plan(context: StageContext, key: str) -> Any:
 
 def _fit(context: StageContext, plan: Any) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
+    from dreambooth.pipeline.placement import placement, sees_gpus
+    from dreambooth.training.checkpoint import CheckpointStore
     from dreambooth.training.telemetry import Relay
     from dreambooth.training.worker import train_worker
 
@@ -126,12 +144,18 @@ def _fit(context: StageContext, plan: Any) -> None:
             failures.append(row["error"])
         elif "resumed" in row:
             message = f"going on from step {row['resumed']}"
-            context.progress(row["resumed"], plan.steps, "steps", message=message)
+            context.progress(
+                row["resumed"], plan.steps, "steps", resumed=row["resumed"], message=message
+            )
         else:
             context.progress(row["step"], plan.steps, "steps", step=row["step"], loss=row["loss"])
 
-    gpus = _gpus()
     context.progress(0, plan.steps, "steps")
+    where = placement()
+    # Left to itself, Ray Train takes for granted that torch can use what Ray counts.
+    backend = "nccl" if sees_gpus(where) else "gloo"
+    plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
+    CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
     relay = Relay(listen)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
@@ -140,9 +164,10 @@ def _fit(context: StageContext, plan: Any) -> None:
             train_loop_config={"plan": plan, "relay": relay.actor},
             scaling_config=ScalingConfig(
                 num_workers=context.job.cluster.workers,
-                use_gpu=bool(gpus),
-                resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
+                use_gpu=where.trains_on_gpus,
+                resources_per_worker=where.trainer,
             ),
+            torch_config=TorchConfig(backend=backend),
             run_config=RunConfig(
                 name="train",
                 storage_path=str(context.folder.ray_train),
@@ -166,10 +191,9 @@ def _fit(context: StageContext, plan: Any) -> None:
         raise failures[0]
 
 
-def _gpus() -> int:
-    import ray
-
-    return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
+def _stop_at(context: StageContext) -> float | None:
+    left = context.budget.seconds_left()
+    return None if left is None else time.time() + left
 
 
 def _settings_json(context: StageContext) -> dict[str, Any]:

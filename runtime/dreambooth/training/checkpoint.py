@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dreambooth.errors import InfrastructureError
 from dreambooth.workspace.atomic import (
     disk_errors,
     publish_dir,
@@ -24,9 +25,12 @@ from dreambooth.workspace.atomic import (
     remove_tree,
     sweep_temporaries,
     temporary_sibling,
+    write_text,
 )
 
 _NAME = re.compile(r"step-(\d{6})")
+# Says which training writes the checkpoints.
+OWNER = "owner"
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one job and one set of training inputs."""
 
-    def __init__(self, folder: Path, key: str) -> None:
-        """`key` is the digest of the stage's inputs; checkpoints of another key are removed."""
+    def __init__(self, folder: Path, key: str, owner: str | None = None) -> None:
+        """`key` is the digest of the stage's inputs; checkpoints of another key are removed.
+
+        `owner` names the training that writes here, as `take_over` did; None writes unasked.
+        """
         self._folder = folder
         self._key = key
+        self._owner = owner
 
     def prepare(self) -> None:
         """Removes torn writes and checkpoints that belong to other inputs."""
@@ -71,8 +79,35 @@ class CheckpointStore:
         value: dict[str, Any] = json.loads((self.path(step) / "meta.json").read_text())
         return value
 
+    def take_over(self, owner: str) -> None:
+        """From now on only `owner` may write here."""
+        write_text(self._folder / OWNER, owner)
+
+    def check_owner(self) -> None:
+        """Keeps a training that was given up from writing beside the one that goes on.
+
+        Workers may outlive their driver's machine by a minute, and training at the same steps.
+
+        Raises:
+            InfrastructureError: If another training has taken over.
+        """
+        if self._owner is None:
+            return
+        try:
+            found = (self._folder / OWNER).read_text(encoding="utf-8")
+        except OSError:
+            found = "nobody"
+        if found != self._owner:
+            raise InfrastructureError(
+                "another run of this job has taken over its training",
+                field=str(self._folder),
+                remedy="Nothing is lost: that one goes on from the last checkpoint.",
+                reason="TrainingSuperseded",
+            )
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Publishes a checkpoint; nothing of it is visible before all of it is."""
+        self.check_owner()
         final = self.path(checkpoint.step)
         temporary = temporary_sibling(final)
         with disk_errors(final):

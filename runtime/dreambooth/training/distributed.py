@@ -22,6 +22,9 @@ class World(Protocol):
     def average(self, loss: Tensor, gradients: Iterable[Tensor | None]) -> Tensor:
         """Averages gradients over the workers in place; returns the averaged loss."""
 
+    def agree(self, wish: bool) -> bool:
+        """Whether any worker wishes so; all get the same answer."""
+
     def barrier(self) -> None:
         """Waits for all workers."""
 
@@ -39,6 +42,10 @@ class Alone:
     def average(self, loss: Tensor, gradients: Iterable[Tensor | None]) -> Tensor:
         """Nothing to average."""
         return loss
+
+    def agree(self, wish: bool) -> bool:
+        """Its own wish."""
+        return wish
 
     def barrier(self) -> None:
         """Nobody to wait for."""
@@ -67,6 +74,13 @@ class ProcessGroup:
             tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
             offset += tensor.numel()
         return flat[-1]
+
+    def agree(self, wish: bool) -> bool:
+        """One all-reduce of one number, where the process group computes."""
+        on_gpu = dist.get_backend() == "nccl"
+        votes = torch.tensor([float(wish)], device="cuda" if on_gpu else "cpu")
+        dist.all_reduce(votes)
+        return bool(votes.item())
 
     def barrier(self) -> None:
         """Waits for all ranks."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 Row = dict[str, Any]
 # Steps faster than this are reported together.
@@ -47,9 +48,11 @@ class Relay:
     """The driver's end: calls `listener` for every row until it is closed."""
 
     def __init__(self, listener: Callable[[Row], None]) -> None:
-        # Its process may be lost like any other; a few reports are then, the training is not.
+        # Its process may be lost like any other; a few reports are then, the training is not. It
+        # lives where the driver does: machines of workers come and go.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.actor = _Relay.options(  # type: ignore[attr-defined]
-            max_restarts=-1, max_task_retries=-1
+            max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote()
         self._listener = listener
         self._thread = threading.Thread(target=self._listen, name="training-relay", daemon=True)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ class TrainingPlan:
         class_prompt, prompt: The two prompts, placeholders filled in.
         sampling: Sampler for the pictures that choose a checkpoint.
         encoder: Name of the image encoder that measures them; None keeps the last checkpoint.
+        owner: Names this training; workers of an earlier one stop writing. None for the only one.
+        stop_at: Time of the system's clock to stop at, between two steps, with a checkpoint and the
+            model as it is then; None trains to the end.
     """
 
     key: str
@@ -66,6 +70,8 @@ class TrainingPlan:
     lora: LoraSettings | None
     sampling: SamplingSettings
     encoder: str | None
+    owner: str | None = None
+    stop_at: float | None = None
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -85,7 +91,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
     device = _prepare(world)
-    store = CheckpointStore(Path(plan.checkpoints), plan.key)
+    store = CheckpointStore(Path(plan.checkpoints), plan.key, plan.owner)
     if world.rank == 0:
         store.prepare()
     world.barrier()
@@ -106,20 +112,34 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
     if latest is not None:
         trainer.restore(latest)
         telemetry.send({"resumed": latest.step})
-    while trainer.step < plan.steps:
+    while trainer.step < plan.steps and not _time_is_up(plan, world):
         loss = trainer.train_step()
         telemetry.step(trainer.step, loss)
         if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
             if world.rank == 0:
                 selection.consider(trainer.step, plan.steps)
-                store.save(trainer.checkpoint({"selection": selection.to_json()}))
-                store.keep_only({trainer.step, selection.best(trainer.step)})
+                _keep(store, trainer, selection)
             world.barrier()
     if world.rank == 0:
-        chosen = selection.best(plan.steps)
+        if trainer.step not in store.steps():
+            # Stopped between two checkpoints. Nothing is measured, or a job that goes on from here
+            # would choose among others than one that was never stopped.
+            _keep(store, trainer, selection)
+        chosen = selection.best(trainer.step)
         trainer.load_weights(store.load_weights(chosen))
+        store.check_owner()
         _save(plan, model, trainer, selection, chosen)
     world.barrier()
+
+
+def _time_is_up(plan: TrainingPlan, world: World) -> bool:
+    """Whether to stop before the next step; workers' clocks differ, so they agree."""
+    return plan.stop_at is not None and world.agree(time.time() >= plan.stop_at)
+
+
+def _keep(store: CheckpointStore, trainer: Trainer, selection: "_Selection") -> None:
+    store.save(trainer.checkpoint({"selection": selection.to_json()}))
+    store.keep_only({trainer.step, selection.best(trainer.step)})
 
 
 class _Selection:
@@ -227,6 +247,7 @@ def _save(
         Path(plan.summary),
         {
             "key": plan.key,
+            "steps": trainer.step,
             "digest": tree_digest(final),
             "losses": trainer.losses,
             "keptStep": chosen,

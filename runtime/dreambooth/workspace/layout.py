@@ -76,6 +76,11 @@ class JobFolder:
         return self.root / "progress.json"
 
     @property
+    def usage(self) -> Path:
+        """GPU-seconds by stage and by try."""
+        return self.root / "gpu-seconds.json"
+
+    @property
     def log(self) -> Path:
         """What happened, line by line, over all runs."""
         return self.root / "log.txt"
