@@ -56,11 +56,11 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
         except (click.ClickException, click.exceptions.Exit):
             raise
         except DreamBoothError as error:
-            _end(ending(), _of(error), f"Error: {error}", error.exit_code)
+            _end(ending(), failure_of(error), f"Error: {error}", error.exit_code)
         except (KeyboardInterrupt, click.Abort, SystemExit):
             _end(ending(), _interrupted(), _how_to_go_on(ending()), ExitCode.INTERRUPTED)
         except Exception as error:
-            event, text = _unexpected(error, ending())
+            event, text = unexpected(error, ending())
             _end(ending(), event, text, ExitCode.INFRASTRUCTURE)
 
     return guarded
@@ -74,7 +74,8 @@ def _end(told: Ending, event: Event, text: str, code: ExitCode) -> NoReturn:
     raise click.exceptions.Exit(int(code))
 
 
-def _of(error: DreamBoothError) -> Event:
+def failure_of(error: DreamBoothError) -> Event:
+    """The event that says so."""
     return _failed(str(error), error.exit_code, error.reason, error.field, error.remedy)
 
 
@@ -92,7 +93,8 @@ def _how_to_go_on(told: Ending) -> str:
     )
 
 
-def _unexpected(error: Exception, told: Ending) -> tuple[Event, str]:
+def unexpected(error: Exception, told: Ending) -> tuple[Event, str]:
+    """What to say of a defect, after keeping its traceback."""
     file = _keep_traceback(error, told.log)
     what = f"{type(error).__name__}: {error}".strip().rstrip(":.")
     remedy = f"Run again; if it comes back, report it with {file}, where the details are."

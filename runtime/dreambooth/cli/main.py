@@ -1,6 +1,7 @@
 """`dreambooth`: validate, run, look at, draw from and clean up after jobs.
 
-Exit codes: 0 done, 2 something the user can mend, 3 anything else that went wrong, 130 interrupted.
+Exit codes: 0 done, 2 something the user can mend, 3 anything else that went wrong, 4 the GPU time
+is used up, 130 interrupted.
 Everything that takes long to import is imported when a command needs it.
 """
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import dreambooth
+from dreambooth.cli.drive import drive
 from dreambooth.cli.failures import ending, ends_well
 from dreambooth.cli.json_lines import JsonListener
 from dreambooth.errors import UserError
@@ -51,8 +53,11 @@ def main() -> None:
     """A few photos of a subject in, a personalised text-to-image model out.
 
     Exit codes: 0 done, 2 something you can mend, 3 the machine or a service failed (trying again
-    can help), 130 interrupted.
+    can help), 4 the GPU time that the job may use is used up, 130 interrupted.
     """
+
+
+main.add_command(drive)
 
 
 @main.command(short_help="Check a manifest without running anything.")
