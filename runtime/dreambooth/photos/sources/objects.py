@@ -99,7 +99,7 @@ class ObjectSource:
                 remedy=f"Set {keys} in the environment, on a cluster through photos.secretRef.",
                 reason="PermissionDenied",
             )
-        if isinstance(error, PermissionError) or _status(error) in (401, 403):
+        if _is_refusal(error):
             return UserError(
                 f"the credentials do not allow reading {self.uri}",
                 field=FIELD,
@@ -116,6 +116,12 @@ class ObjectSource:
             remedy="Check the network and run again.",
             reason="DownloadFailed",
         )
+
+
+def _is_refusal(error: Exception) -> bool:
+    # gcsfs tells a 403 by the beginning of its text alone.
+    text = str(error).startswith("Forbidden: ")
+    return isinstance(error, PermissionError) or text or _status(error) in (401, 403)
 
 
 def _status(error: Exception) -> int | None:
