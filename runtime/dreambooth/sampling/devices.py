@@ -23,8 +23,18 @@ def prepare_process() -> torch.device:
     device = this_device()
     torch.set_num_threads(physical_threads())
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+        compute_repeatably()
     return device
+
+
+def compute_repeatably() -> None:
+    """Lets torch choose only kernels that give the same result every time.
+
+    It would also fill all memory it takes, so that reading what was never written repeats, too.
+    Nothing here does that, and filling takes time: a training step makes thousands of tensors.
+    """
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def physical_threads() -> int:

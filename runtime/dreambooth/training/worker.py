@@ -13,7 +13,7 @@ from PIL import Image
 from dreambooth.errors import DreamBoothError
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.quality.encoders import load_encoder
-from dreambooth.sampling.devices import physical_threads, this_device
+from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import SamplingSettings
 from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
@@ -191,7 +191,7 @@ def _prepare(world: World) -> torch.device:
 
         device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+        compute_repeatably()
         # Workers of one machine share its cores.
         share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, physical_threads() // share))
