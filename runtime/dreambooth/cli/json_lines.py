@@ -1,10 +1,9 @@
 """Events for programs: one JSON object a line on the standard output."""
 
 import json
-import math
 import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 from dreambooth.pipeline.progress import Event, EventKind
 
@@ -22,7 +21,7 @@ class JsonListener:
         """Writes `event`."""
         if event.kind is EventKind.JOB_FAILED:
             self.failure_told = True
-        self._write(json.dumps(_plain(event.to_json()), ensure_ascii=False, allow_nan=False))
+        self._write(json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False))
 
     def _write(self, line: str) -> None:
         if not self._listening:
@@ -35,14 +34,3 @@ class JsonListener:
             self._listening = False
             if self._stream is None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _plain(value: Any) -> Any:
-    """`value` with null for numbers that JSON does not have, such as a loss that diverged."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -199,6 +199,9 @@ class StableDiffusion:
     def save(self, folder: Path, *, lora: bool) -> None:
         """Writes the diffusers pipeline, or with `lora` its adapters, to `folder`."""
         if not lora:
+            for part in (self.unet, self.vae):
+                # Where it was loaded from means nothing to others, and must not change the bytes.
+                part.register_to_config(_name_or_path="")
             self._pipeline().save_pretrained(folder, safe_serialization=True)
             return
         text_layers = _adapter_state(self.text_encoder)

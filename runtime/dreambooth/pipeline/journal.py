@@ -24,13 +24,13 @@ class Journal:
         """Notes `event`."""
         self._note(event)
         in_stage = event.kind is EventKind.STAGE_PROGRESS
+        if not in_stage or event.message:
+            self._log(event)
         if in_stage and time.monotonic() - self._written < WRITE_INTERVAL_SECONDS:
             return
         self._written = time.monotonic()
         self._state["updated"] = _now()
         write_json(self._folder.progress, self._state)
-        if not in_stage or event.message:
-            self._log(event)
 
     def _note(self, event: Event) -> None:
         if event.stage is not None and event.kind is not EventKind.WARNING:

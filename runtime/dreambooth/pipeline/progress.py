@@ -4,6 +4,7 @@ Stages speak to a `Reporter`; the driver passes every `Event` to listeners (the 
 `--json` writer, the progress record on the workspace, the ConfigMap patcher on a cluster).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -68,17 +69,30 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The event without its empty fields, in the API's camelCase."""
+        """The event without its empty fields, in the API's camelCase.
+
+        Numbers that JSON does not have, such as a loss that diverged, are null.
+        """
         names = {
             "eta_seconds": "etaSeconds",
             "resumed_from": "resumedFromStep",
             "gpu_seconds": "gpuSeconds",
         }
         return {
-            names.get(key, key): value
+            names.get(key, key): _plain(value)
             for key, value in asdict(self).items()
             if value is not None and value != {}
         }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 Listener = Callable[[Event], None]

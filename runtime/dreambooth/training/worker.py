@@ -1,5 +1,6 @@
 """What one Ray Train worker does: load, resume, train, choose, save."""
 
+import math
 import os
 import shutil
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from dreambooth.errors import DreamBoothError
+from dreambooth.errors import DreamBoothError, UserError
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
@@ -114,6 +115,7 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
         telemetry.send({"resumed": latest.step})
     while trainer.step < plan.steps and not _time_is_up(plan, world):
         loss = trainer.train_step()
+        _check(loss, trainer.step)
         telemetry.step(trainer.step, loss)
         if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
             if world.rank == 0:
@@ -130,6 +132,17 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
         store.check_owner()
         _save(plan, model, trainer, selection, chosen)
     world.barrier()
+
+
+def _check(loss: float, step: int) -> None:
+    """Ends a training that nothing good can come of any more; all workers see the same loss."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss of step {step} is {loss}: training has diverged",
+            field="spec.training.learningRate",
+            remedy="Give a lower learning rate.",
+            reason="TrainingDiverged",
+        )
 
 
 def _time_is_up(plan: TrainingPlan, world: World) -> bool:

@@ -13,7 +13,7 @@ from dreambooth.training.selection import measurement_from, score
 from dreambooth.training.worker import LoraSettings, TrainingPlan, train_worker
 from dreambooth.workspace.atomic import read_json
 from dreambooth.workspace.digest import tree_digest
-from tests.unit.training.conftest import make_plan, one_thread_only, pictures
+from tests.unit.training.conftest import make_plan, one_thread_only, pictures, settings
 
 
 class Told:
@@ -177,6 +177,17 @@ def test_lora_leaves_a_few_adapters_instead_of_a_model(
         "pytorch_lora_weights.safetensors"
     ]
     assert summary(plan)["trainedParameters"] < summary(straight)["trainedParameters"] / 2
+
+
+def test_a_training_that_diverges_ends_at_once_and_names_the_learning_rate(
+    straight: TrainingPlan, tmp_path: Path
+) -> None:
+    plan = other(straight, tmp_path / "wild", settings=settings(learning_rate=1e20))
+    [error] = [row["error"] for row in train(plan) if "error" in row]
+    assert isinstance(error, UserError)
+    assert error.field == "spec.training.learningRate"
+    assert "diverged" in error.message
+    assert not Path(plan.output).exists()
 
 
 def test_what_the_user_can_mend_is_told_rather_than_raised(

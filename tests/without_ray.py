@@ -1,0 +1,137 @@
+"""The stages' own code without Ray between the parts, so that a whole job takes a second.
+
+What Ray would run in processes of its own, the actor that draws, the task that writes and the
+training worker, runs here and now. That Ray runs them right is tested where Ray is:
+`test_factory`, `test_workers`, `test_telemetry`, and the jobs that the command runs.
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+class Work:
+    """What was done in Ray's place.
+
+    Attributes:
+        sessions: How often Ray would have been started.
+        loaded: The models that actors loaded, by folder.
+        drawn: How many pictures actors drew.
+        trainings: How often training workers were started.
+    """
+
+    def __init__(self) -> None:
+        self.sessions = 0
+        self.loaded: list[str] = []
+        self.drawn = 0
+        self.trainings = 0
+
+
+@contextlib.contextmanager
+def without_ray() -> Iterator[Work]:
+    """Stages compute in this process while the body runs."""
+    work = Work()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    resources = {"CPU": 4.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMBOOTH_CPU_THREADS", "1")
+        for module in ("driver", "generate"):
+            patch.setattr(f"dreambooth.pipeline.{module}.ray_session", lambda: _session(work))
+        patch.setattr("ray.cluster_resources", lambda: resources)
+        patch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
+        patch.setattr("ray.data.from_items", lambda rows, **_: _Batches.of(rows, work))
+        patch.setattr("ray.train.torch.TorchTrainer", _trainer(work))
+        patch.setattr("dreambooth.training.telemetry.Relay", _Relay)
+        yield work
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@contextlib.contextmanager
+def _session(work: Work) -> Iterator[None]:
+    work.sessions += 1
+    yield
+
+
+class _Batches:
+    """Stands for a data set of Ray's: a batch goes through all functions before the next does."""
+
+    def __init__(self, batches: Iterator[dict[str, Any]], work: Work) -> None:
+        self._batches, self._work = batches, work
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, str]], work: Work) -> "_Batches":
+        work.drawn += sum(len(json.loads(row["task"])["requests"]) for row in rows)
+        batches = ({"task": np.array([row["task"]], dtype=object)} for row in rows)
+        return cls(batches, work)
+
+    def map_batches(
+        self,
+        function: Callable[..., Any],
+        *,
+        fn_constructor_args: Sequence[Any] = (),
+        fn_args: Sequence[Any] = (),
+        **_: Any,
+    ) -> "_Batches":
+        if isinstance(function, type):
+            self._work.loaded += [source.folder for source in fn_constructor_args]
+            function = function(*fn_constructor_args)
+        applied: Callable[[Any], Any] = functools.partial(_apply, function, fn_args)
+        return _Batches(map(applied, self._batches), self._work)
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        for batch in self._batches:
+            for values in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, values, strict=True))
+
+
+def _apply(function: Callable[..., Any], further: Sequence[Any], batch: dict[str, Any]) -> Any:
+    return function(batch, *further)
+
+
+def _trainer(work: Work) -> type[Any]:
+    """Stands for Ray's trainer: one worker, started again when it fails, as often as by Ray."""
+
+    class Trainer:
+        def __init__(
+            self,
+            worker: Callable[[dict[str, Any]], None],
+            *,
+            train_loop_config: dict[str, Any],
+            run_config: Any,
+            **_: Any,
+        ) -> None:
+            self._worker, self._config = worker, train_loop_config
+            self._allowed = run_config.failure_config.max_failures
+
+        def fit(self) -> None:
+            # Ray's leaves a handler of its own behind, too.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            for failures in itertools.count():
+                work.trainings += 1
+                try:
+                    return self._worker(self._config)
+                except Exception:
+                    if failures == self._allowed:
+                        raise
+
+    return Trainer
+
+
+class _Relay:
+    """Stands for the relay between workers and driver."""
+
+    def __init__(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        self.actor = SimpleNamespace(push=SimpleNamespace(remote=listener))
+
+    def close(self) -> None:
+        """Everything has been delivered."""
