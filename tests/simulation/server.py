@@ -1,0 +1,297 @@
+"""An API server in memory: what the operator's world is made of in simulations.
+
+It keeps objects as their JSON, so that nobody shares one by accident, gives out uids and resource
+versions, bumps generations when what is wanted changes, keeps status apart, and tells watchers of
+every change. Garbage collection is the controller manager's and happens when asked for.
+
+Not here: other patches than merge patches, field selectors, chunked lists, admission beyond
+`judgement`, namespaces that are being deleted.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from dreambooth_operator.kube.errors import KindNotServed, error_for
+from dreambooth_operator.kube.kinds import KINDS, Kind, Object, Ref
+from tests.simulation import ownership
+from tests.simulation.judgement import (
+    RAY_CLUSTER,
+    WITH_GENERATION,
+    WITH_STATUS,
+    judge,
+    judge_status,
+    list_key,
+    stored_form,
+)
+
+Change = Literal["ADDED", "MODIFIED", "DELETED"]
+Watcher = Callable[[Change, Kind, Object], None]
+# Set by the server alone, or not kept.
+_SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as it lies in the store.
+
+    Attributes:
+        text: The object as JSON.
+        owners: Who owns which fields of the object.
+        status_owners: Who owns which fields of its status.
+    """
+
+    text: str
+    owners: Mapping[str, frozenset[ownership.Path]]
+    status_owners: Mapping[str, frozenset[ownership.Path]]
+
+    @property
+    def object(self) -> Object:
+        """A copy of the object."""
+        found: Object = json.loads(self.text)
+        return found
+
+
+@dataclass
+class ApiServer:
+    """The server.
+
+    Attributes:
+        now: Tells the time.
+        served: The kinds it knows.
+        namespaces: The namespaces that exist.
+        watchers: Who is told of changes.
+        made: How often each kind and name was made.
+        past: Earlier forms of each object, the oldest first; None while there was none.
+    """
+
+    now: Callable[[], datetime]
+    served: set[Kind] = field(default_factory=lambda: {*KINDS.values(), RAY_CLUSTER})
+    namespaces: set[str] = field(default_factory=lambda: {"default"})
+    watchers: list[Watcher] = field(default_factory=list)
+    made: dict[tuple[str, str], int] = field(default_factory=dict)
+    past: dict[Ref, list[Stored | None]] = field(default_factory=dict)
+    _stored: dict[Ref, Stored] = field(default_factory=dict)
+    _revision: int = 0
+    _uids: int = 0
+
+    def get(self, ref: Ref) -> Object:
+        """Read one object.
+
+        Raises:
+            NotFound: If there is none; `KindNotServed` if the kind is not known.
+        """
+        return self._existing(ref).object
+
+    def find(self, ref: Ref) -> Object | None:
+        """Read one object, or None if there is none."""
+        stored = self._stored.get(ref)
+        return stored.object if stored else None
+
+    def find_all(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """Read all objects with these labels.
+
+        Raises:
+            KindNotServed: If the kind is not known.
+        """
+        self._check_served(kind)
+        found = [
+            stored.object
+            for ref, stored in self._stored.items()
+            if ref.kind == kind and namespace in (None, ref.namespace)
+        ]
+        wanted = (labels or {}).items()
+        return [obj for obj in found if wanted <= obj["metadata"].get("labels", {}).items()]
+
+    def refs(self) -> list[Ref]:
+        """All objects there are."""
+        return list(self._stored)
+
+    def apply(self, ref: Ref, obj: Object, manager: str) -> Object:
+        """Server-side apply, forced; makes the object if there is none."""
+        self._check_served(ref.kind)
+        stored = self._stored.get(ref)
+        self._check_preconditions(ref, stored, obj["metadata"])
+        intent = _without_system(obj)
+        if ref.kind in WITH_STATUS:
+            intent.pop("status", None)
+        live = stored.object if stored else _without_system(_bare(ref))
+        merged, owners = ownership.apply(
+            live, intent, manager, stored.owners if stored else {}, _keys(ref.kind)
+        )
+        base = stored or Stored("", {}, {})
+        return self._write(ref, stored, merged, replace(base, owners=owners))
+
+    def apply_status(self, ref: Ref, obj: Object, manager: str) -> Object:
+        """Server-side apply of status alone."""
+        stored = self._existing(ref)
+        self._check_preconditions(ref, stored, obj["metadata"])
+        live = stored.object
+        part = {"status": live.pop("status", {})}
+        merged, owners = ownership.apply(
+            part, {"status": obj.get("status", {})}, manager, stored.status_owners, _keys(ref.kind)
+        )
+        return self._write(ref, stored, live | merged, replace(stored, status_owners=owners))
+
+    def patch(self, ref: Ref, patch: Mapping[str, Any], manager: str) -> Object:
+        """Merge patch, as `kubectl patch` and controllers other than ours write."""
+        stored = self._existing(ref)
+        new = merge_patch(stored.object, patch)
+        if ref.kind in WITH_STATUS:
+            new["status"] = stored.object.get("status", {})
+        owners = ownership.update(
+            _without_system(stored.object),
+            _without_system(new),
+            manager,
+            stored.owners,
+            _keys(ref.kind),
+        )
+        return self._write(ref, stored, new, replace(stored, owners=owners))
+
+    def patch_status(self, ref: Ref, status: Mapping[str, Any], manager: str) -> Object:
+        """Merge patch of status alone."""
+        stored = self._existing(ref)
+        live = stored.object
+        before = {"status": live.get("status", {})}
+        after = merge_patch(before, {"status": status})
+        owners = ownership.update(before, after, manager, stored.status_owners, _keys(ref.kind))
+        return self._write(ref, stored, live | after, replace(stored, status_owners=owners))
+
+    def delete(self, ref: Ref, uid: str | None = None) -> None:
+        """Delete, or mark as being deleted while there are finalizers."""
+        stored = self._existing(ref)
+        obj = stored.object
+        if uid is not None and obj["metadata"]["uid"] != uid:
+            raise error_for(409, f"Precondition failed: UID in precondition: {uid}")
+        if obj["metadata"].get("finalizers"):
+            if "deletionTimestamp" not in obj["metadata"]:
+                obj["metadata"]["deletionTimestamp"] = self._time()
+                obj["metadata"]["deletionGracePeriodSeconds"] = 0
+                if "generation" in obj["metadata"]:
+                    obj["metadata"]["generation"] += 1
+                self._keep(ref, obj, stored, "MODIFIED")
+            return
+        self._drop(ref, obj)
+
+    def collect_garbage(self) -> bool:
+        """Delete what only gone objects own; tell whether there was any."""
+        uids = {stored.object["metadata"]["uid"] for stored in self._stored.values()}
+        found = False
+        for ref, stored in list(self._stored.items()):
+            metadata = stored.object["metadata"]
+            owners = metadata.get("ownerReferences", ())
+            if owners and not any(owner["uid"] in uids for owner in owners):
+                found = found or "deletionTimestamp" not in metadata
+                self.delete(ref)
+        return found
+
+    def _write(self, ref: Ref, stored: Stored | None, obj: Object, form: Stored) -> Object:
+        """Judge and store what somebody wants an object to be."""
+        old = stored.object if stored else None
+        obj = stored_form(ref.kind, obj)
+        judge(ref.kind, old, obj)
+        judge_status(ref.kind, obj)
+        if old is None:
+            if ref.namespace not in self.namespaces:
+                raise error_for(404, f'namespaces "{ref.namespace}" not found')
+            self._uids += 1
+            obj["metadata"] |= {"uid": _uid(self._uids), "creationTimestamp": self._time()}
+            if ref.kind in WITH_GENERATION:
+                obj["metadata"]["generation"] = 1
+            count = (ref.kind.name, ref.name)
+            self.made[count] = self.made.get(count, 0) + 1
+            return self._keep(ref, obj, form, "ADDED")
+        if obj == old:
+            self._stored[ref] = replace(form, text=stored.text if stored else "")
+            return old
+        if ref.kind in WITH_GENERATION and _spec(obj) != _spec(old):
+            obj["metadata"]["generation"] += 1
+        if "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers"):
+            self._drop(ref, obj)
+            return obj
+        return self._keep(ref, obj, form, "MODIFIED")
+
+    def _keep(self, ref: Ref, obj: Object, form: Stored, change: Change) -> Object:
+        self._revision += 1
+        obj["metadata"]["resourceVersion"] = str(self._revision)
+        self._remember(ref)
+        self._stored[ref] = replace(form, text=json.dumps(obj))
+        self._tell(change, ref)
+        return self._stored[ref].object
+
+    def _drop(self, ref: Ref, obj: Object) -> None:
+        self._revision += 1
+        self._remember(ref)
+        stored = self._stored.pop(ref)
+        for watcher in list(self.watchers):
+            watcher("DELETED", ref.kind, stored.object)
+
+    def _remember(self, ref: Ref) -> None:
+        self.past.setdefault(ref, []).append(self._stored.get(ref))
+
+    def _tell(self, change: Change, ref: Ref) -> None:
+        for watcher in list(self.watchers):
+            watcher(change, ref.kind, self._stored[ref].object)
+
+    def _existing(self, ref: Ref) -> Stored:
+        self._check_served(ref.kind)
+        if ref not in self._stored:
+            raise error_for(404, f'{ref.kind.plural} "{ref.name}" not found')
+        return self._stored[ref]
+
+    def _check_served(self, kind: Kind) -> None:
+        if kind not in self.served:
+            raise KindNotServed("the server could not find the requested resource", status=404)
+
+    def _check_preconditions(self, ref: Ref, stored: Stored | None, metadata: Object) -> None:
+        found = stored.object["metadata"] if stored else {}
+        for name in ("uid", "resourceVersion"):
+            wanted = metadata.get(name)
+            if wanted is not None and wanted != found.get(name):
+                raise error_for(409, f"{ref}: {name} is {found.get(name)}, not {wanted}")
+
+    def _time(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def merge_patch(value: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(value) if isinstance(value, dict) else {}
+    for name, inner in patch.items():
+        if inner is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge_patch(result.get(name), inner)
+    return result
+
+
+def _bare(ref: Ref) -> Object:
+    return ref.kind.new(ref.namespace, ref.name)
+
+
+def _without_system(obj: Object) -> Object:
+    """A copy without what the server sets and what everybody says."""
+    copy: Object = json.loads(json.dumps(obj))
+    copy["metadata"] = {
+        name: value for name, value in copy["metadata"].items() if name not in _SYSTEM
+    }
+    return copy
+
+
+def _spec(obj: Object) -> Object:
+    """What a generation is about."""
+    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+
+
+def _keys(kind: Kind) -> ownership.Keys:
+    return lambda path: list_key(kind, path)
+
+
+def _uid(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{number:012x}"

@@ -1,0 +1,216 @@
+"""A whole world in virtual time: API server, KubeRay, nodes, people, and one operator or several."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from dreambooth_operator.config import Config
+from dreambooth_operator.job import Job
+from dreambooth_operator.kube.kinds import EVENT, JOB, RAY_JOB, Kind, Object, Ref
+from dreambooth_operator.names import JOB_LABEL
+from dreambooth_operator.queue import WorkQueue
+from dreambooth_operator.reconcile import Reconciler
+from tests.simulation.fake_api import FakeApi, Line
+from tests.simulation.faults import FaultyLine
+from tests.simulation.kuberay import KubeRay
+from tests.simulation.machines import Life, Nodes
+from tests.simulation.server import ApiServer, Change
+from tests.simulation.settings import CONFIG
+from tests.simulation.virtual_time import VirtualLoop
+
+# Longer than any wait of the operator between two writes that follow from each other.
+QUIET_SECONDS = 200
+LONGEST_SECONDS = 4 * 3600
+RESTART_SECONDS = 5
+PERSON = "kubectl"
+
+Delivery = Callable[[Change, Kind, Object], None]
+Script = Callable[["World"], Awaitable[None]]
+
+
+class Unwatched:
+    """Nobody counts what the reconciler sees."""
+
+    busy = 1
+
+    def seen(self, job: Job) -> None:
+        """See `Watcher`."""
+
+    def gone(self, key: str) -> None:
+        """See `Watcher`."""
+
+
+@dataclass
+class Operator:
+    """One process of the operator: its memory is the queue, and it goes with the process."""
+
+    world: "World"
+    line: Line
+    config: Config = CONFIG
+    queue: WorkQueue = field(default_factory=WorkQueue)
+    alive: bool = True
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to watch and to work."""
+        api = FakeApi(self.world.server, self.line)
+        reconciler = Reconciler(api, self.config, Unwatched(), clock=self.world.now)
+        self._task = asyncio.ensure_future(self._run(reconciler))
+        # A watch begins with all there is.
+        for kind in (JOB, RAY_JOB):
+            if kind in self.world.server.served:
+                for obj in self.world.server.find_all(kind):
+                    self.hear(obj)
+
+    def hear(self, obj: Object) -> None:
+        """Something happened to an object."""
+        if self.alive and (key := key_of(obj)):
+            self.queue.add(key)
+
+    def kill(self) -> None:
+        """End it at once, as SIGKILL does."""
+        self.alive = False
+        if self._task:
+            self._task.cancel()
+
+    async def _run(self, reconciler: Reconciler) -> None:
+        await self.queue.run(reconciler.look, workers=2)
+
+
+def key_of(obj: Object) -> str | None:
+    """The key of the job that an object is about."""
+    metadata = obj["metadata"]
+    name = metadata["name"] if obj["kind"] == JOB.name else metadata.get("labels", {}).get(JOB_LABEL)
+    return f"{metadata['namespace']}/{name}" if name else None
+
+
+class World:
+    """Everything there is.
+
+    Args:
+        loop: Tells the time.
+        lives: How the drivers of the tries fare.
+    """
+
+    def __init__(self, loop: VirtualLoop, lives: tuple[Life, ...] = (Life(),)) -> None:
+        self._loop = loop
+        self.server = ApiServer(loop.now)
+        self.nodes = Nodes(self.server, loop.now, lives)
+        self.kuberay = KubeRay(self.server, loop.now, self.nodes)
+        self.operators: list[Operator] = []
+        self.deliver: Delivery = self._deliver
+        self.server.watchers.append(lambda *change: self.deliver(*change))
+        self._machine_room = asyncio.ensure_future(self._keep_going())
+        self._changes = 0
+
+    def now(self) -> datetime:
+        """The time."""
+        return self._loop.now()
+
+    def start_operator(self, line: FaultyLine | None = None, config: Config = CONFIG) -> Operator:
+        """Start an operator; one that the line kills is started anew, as a Deployment does it."""
+        line = line or FaultyLine()
+        operator = Operator(self, line, config)
+        line.die = lambda: self._loop.call_soon(self._replace, operator)
+        self.operators.append(operator)
+        operator.start()
+        return operator
+
+    async def until(self, true: Callable[[], Any], seconds: float = LONGEST_SECONDS) -> None:
+        """Let time pass until something holds.
+
+        Raises:
+            AssertionError: If it still does not after a long time.
+        """
+        end = self._loop.time() + seconds
+        while not true():
+            assert self._loop.time() < end, f"still not after {seconds:g} s: {self.story()}"
+            await self._pass(1)
+
+    async def until_rest(self) -> None:
+        """Let time pass until nothing has changed for a while, and nothing runs."""
+        end = self._loop.time() + LONGEST_SECONDS
+        quiet_since, seen = self._loop.time(), self._changes
+        while self._loop.time() - quiet_since < QUIET_SECONDS or self.nodes.running:
+            assert self._loop.time() < end, f"no rest: {self.story()}"
+            await self._pass(1)
+            if self._changes != seen:
+                quiet_since, seen = self._loop.time(), self._changes
+
+    def job(self, name: str = "rex") -> Object | None:
+        """A job, if it exists."""
+        return self.server.find(Ref(JOB, "default", name))
+
+    def status(self, name: str = "rex") -> Object:
+        """A job's status, empty where there is none."""
+        return (self.job(name) or {}).get("status", {})
+
+    def story(self) -> str:
+        """What `kubectl describe` tells, for messages of failed tests."""
+        events = [f"{e['reason']}: {e['message']}" for e in self.server.find_all(EVENT)]
+        there = [str(ref) for ref in self.server.refs() if ref.kind != EVENT]
+        return f"status {self.status()}; events {events}; objects {there}"
+
+    def close(self) -> None:
+        """End everybody."""
+        self._machine_room.cancel()
+        for operator in self.operators:
+            operator.kill()
+
+    def _deliver(self, change: Change, kind: Kind, obj: Object) -> None:
+        for operator in self.operators:
+            operator.hear(obj)
+
+    def _replace(self, operator: Operator) -> None:
+        operator.kill()
+        self._loop.call_later(RESTART_SECONDS, self.start_operator, None, operator.config)
+
+    async def _pass(self, seconds: float) -> None:
+        if self._machine_room.done():
+            self._machine_room.result()
+        await asyncio.sleep(seconds)
+
+    async def _keep_going(self) -> None:
+        """What runs beside the operator."""
+        self.server.watchers.append(self._count)
+        while True:
+            self.nodes.live()
+            self.kuberay.look()
+            while self.server.collect_garbage():
+                pass
+            running = self.nodes.running
+            assert len(running) == len({name.rsplit("-", 1)[0] for name in running}), (
+                f"two tries of a job at once: {running}"
+            )
+            await asyncio.sleep(1)
+
+    def _count(self, change: Change, kind: Kind, obj: Object) -> None:
+        self._changes += 1
+
+
+@contextmanager
+def a_world(*lives: Life) -> Iterator[tuple[VirtualLoop, World]]:
+    """A world of its own, in which nothing outlives the block."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    logging.getLogger("dreambooth_operator").setLevel(logging.CRITICAL + 1)
+
+    async def make() -> World:
+        return World(loop, lives or (Life(),))
+
+    # The jitter of waits is the same every time.
+    random.seed(0)
+    world = loop.run_until_complete(make())
+    try:
+        yield loop, world
+    finally:
+        world.close()
+        pending = asyncio.all_tasks(loop)
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        asyncio.set_event_loop(None)
+        loop.close()
