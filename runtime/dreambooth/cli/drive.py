@@ -84,6 +84,8 @@ def _told(
     patcher = _patcher(environment)
 
     def stop(number: int, frame: FrameType | None) -> None:
+        # Once is enough: a second signal must not break into the clean-up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # The pod has seconds to live: this is told before the work unwinds.
         if patcher is not None:
             patcher.interrupted()

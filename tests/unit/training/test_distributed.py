@@ -19,9 +19,11 @@ r = rank + 1.0
 gradients = [torch.tensor([r, 2 * r]), None, torch.tensor([[10 * r]])]
 loss = world.average(torch.tensor(r), gradients)
 world.barrier()
+votes = [world.agree(rank == 1), world.agree(False)]
 print(json.dumps({
     "rank": world.rank, "size": world.size, "share": world.share(list(range(6))),
-    "loss": loss.item(), "gradients": [g.tolist() for g in gradients if g is not None],
+    "loss": loss.item(), "votes": votes,
+    "gradients": [g.tolist() for g in gradients if g is not None],
 }))
 dist.destroy_process_group()
 """
@@ -42,6 +44,7 @@ def test_two_workers_share_the_items_and_average_gradients_and_loss(tmp_path: Pa
     for each in told:
         assert each["size"] == 2
         assert each["loss"] == 1.5
+        assert each["votes"] == [True, False]
         assert each["gradients"] == [[1.5, 3.0], [[15.0]]]
 
 
@@ -50,3 +53,4 @@ def test_without_a_process_group_a_worker_is_alone_and_has_everything() -> None:
     assert isinstance(world, Alone)
     assert (world.rank, world.size) == (0, 1)
     assert world.share([1, 2, 3]) == [1, 2, 3]
+    assert world.agree(True) and not world.agree(False)

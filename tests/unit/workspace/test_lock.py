@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from dreambooth.errors import UserError
+from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.workspace.lock import exclusive, is_locked
 
 HOLDER = """
@@ -49,3 +50,31 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
         assert is_locked(path)
     assert entered
     assert not is_locked(path)
+
+
+def test_who_is_patient_gets_the_lock_when_its_holder_ends(tmp_path: Path) -> None:
+    path, held, release = tmp_path / ".lock", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with exclusive(path, what="job rex"):
+            held.set()
+            release.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    threading.Timer(0.05, release.set).start()
+    with exclusive(path, what="job rex", patience=60.0):
+        assert release.is_set()
+    holder.join()
+
+
+def test_patience_ends_with_an_error_that_trying_again_may_mend(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with (
+        exclusive(path, what="job rex"),
+        pytest.raises(InfrastructureError, match="job rex is being run") as caught,
+        exclusive(path, what="job rex", patience=0.01),
+    ):
+        pass
+    assert caught.value.reason == "WorkspaceInUse"
