@@ -17,13 +17,13 @@ DEMO_MANIFEST ?= examples/robot.yaml
 
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
-LOCKS := requirements/uv.txt requirements/dev.txt runtime/pyproject.toml operator/pyproject.toml
+LOCKS := requirements/uv.txt requirements/dev.txt runtime/pyproject.toml operator/pyproject.toml plugin/pyproject.toml
 # Named after what is in the locks: as long as they stay the same, the set-up takes no time.
 ENV := .venv/.ready-$(shell cat $(LOCKS) | git hash-object --stdin)
 # Large files over slow lines; progress for people, silence for logs.
 export UV_HTTP_TIMEOUT ?= 180
 QUIET := $(shell test -t 2 || echo --quiet)
-CODE := $(wildcard runtime operator tools tests bench)
+CODE := $(wildcard runtime operator plugin tools tests bench)
 
 ##@ Start here
 
@@ -121,7 +121,7 @@ $(ENV):
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -qF "$$(sed -n 's/^uv==\([^ ]*\).*/uv \1/p' requirements/uv.txt)" \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(BIN)/uv pip sync $(QUIET) --python $(BIN)/python --compile-bytecode --require-hashes requirements/dev.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime --editable operator
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable runtime --editable operator --editable plugin
 	@rm -f .venv/.ready-* && touch $@
 
 ##@ A local Kubernetes

@@ -40,6 +40,7 @@ LOCKS = (
         (
             "runtime/pyproject.toml",
             "operator/pyproject.toml",
+            "plugin/pyproject.toml",
             "requirements/uv.in",
             "requirements/dev.in",
         ),

@@ -1,0 +1,5 @@
+"""`python -m kubectl_dreambooth`."""
+
+from kubectl_dreambooth.cli import main
+
+main()
