@@ -28,6 +28,9 @@ REQUEST_SECONDS = 30.0
 PAGE = 500
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+Objects = list[Object]
+
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class KubeClient:
@@ -70,21 +73,32 @@ class KubeClient:
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str]
     ) -> list[Object]:
         """See `KubeApi`."""
+        return [
+            {"apiVersion": kind.api_version, "kind": kind.name, **item}
+            for item in await self._pages(kind, namespace, labels, accept=_JSON)
+        ]
+
+    async def _pages(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str], *, accept: str
+    ) -> Objects:
         within = f"/namespaces/{namespace}" if namespace else ""
         path = f"{kind.path}{within}/{kind.plural}"
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
-        found: list[Object] = []
+        found: Objects = []
         while True:
-            page = await self._request("GET", path, query=query)
-            found += [
-                {"apiVersion": kind.api_version, "kind": kind.name, **item}
-                for item in page.get("items") or ()
-            ]
+            page = await self._request("GET", path, query=query, accept=accept)
+            found += page.get("items") or []
             token = page.get("metadata", {}).get("continue")
             if not token:
                 return found
             query["continue"] = token
+
+    async def versions(self, kind: Kind, namespace: str | None) -> dict[str, str]:
+        """The resourceVersion of every object, by `namespace/name`; reads metadata alone."""
+        items = await self._pages(kind, namespace, {}, accept=_METADATA)
+        metadata = [item["metadata"] for item in items]
+        return {f"{m['namespace']}/{m['name']}": m["resourceVersion"] for m in metadata}
 
     async def apply(self, obj: Object) -> Object:
         """See `KubeApi`."""
@@ -150,13 +164,14 @@ class KubeClient:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content: str = _JSON,
+        accept: str = _JSON,
     ) -> Object:
         """One request; its answer's JSON.
 
         Raises:
             KubeError: If the answer is no success, or there is none in time.
         """
-        headers = {"Accept": _JSON, "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         try:
             response = await self._client.call_api(
                 path,

@@ -10,6 +10,7 @@ NOT_SUSPENDED = State(FALSE, Reason.NOT_SUSPENDED, "spec.suspend is false.")
 UNFINISHED = State(UNKNOWN, Reason.UNFINISHED, "The job is not finished.")
 NOT_RUNNING = State(FALSE, Reason.NOT_RUNNING, "No driver runs.")
 RELEASED = State(FALSE, Reason.RELEASED, "The machines are given back.")
+ASKED = State(FALSE, Reason.PROVISIONING, "KubeRay is making the cluster.")
 NOT_STARTED = State(FALSE, Reason.NOT_STARTED, "No machines were asked for yet.")
 
 

@@ -107,8 +107,7 @@ def begin_try(situation: Situation) -> Step | None:
         states = conditions.waiting(conditions.RELEASED) | _retrying(situation)
         return Step(states, job.attempts, requeue_after=(start - now).total_seconds())
     attempts = accounting.begun(job, now)
-    state = State(FALSE, Reason.PROVISIONING, f"Try {attempts[-1].number} begins.")
-    return Step(conditions.waiting(state), attempts, requeue_after=0.0)
+    return Step(conditions.waiting(conditions.ASKED), attempts, requeue_after=0.0)
 
 
 def make_children(situation: Situation) -> Step | None:
@@ -125,9 +124,8 @@ def make_children(situation: Situation) -> Step | None:
         gpu_seconds_used=accounting.total_gpu_seconds(job.attempts[:-1]),
         gpu_seconds_limit=None if limits.gpu_hours is None else limits.gpu_hours * 3600,
     )
-    state = State(FALSE, Reason.PROVISIONING, "KubeRay is making the cluster.")
     return Step(
-        conditions.waiting(state),
+        conditions.waiting(conditions.ASKED),
         job.attempts,
         apply=(*_mended(situation), ray_job(job, cluster, attempt, config)),
         requeue_after=WAIT_SECONDS,

@@ -136,9 +136,9 @@ def _told(situation: Situation, *, going_on: bool, failed: bool) -> Object:
             "outputs": record.outputs,
         }
         told |= {name: value for name, value in found.items() if value}
-    told["resolved"] = (
-        _map(told, "resolved") | (record.resolved if record else {}) | _here(situation)
-    )
+    told["resolved"] = _map(told, "resolved") | (record.resolved if record else {})
+    if going_on:
+        told["resolved"] |= _here(situation)
     if not told["resolved"]:
         del told["resolved"]
     if not going_on:
@@ -160,7 +160,7 @@ def _at_rest(stage: Mapping[str, Any], *, failed: bool) -> Object:
 
 def _here(situation: Situation) -> Object:
     """What the operator chose where the manifest leaves a choice."""
-    if situation.cluster is None or not situation.live:
+    if situation.cluster is None:
         return {}
     return {
         "image": situation.config.runtime.image,
