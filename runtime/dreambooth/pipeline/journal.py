@@ -1,9 +1,12 @@
 """What a job leaves for people who come later: `progress.json` and `log.txt`."""
 
+import contextlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from dreambooth.errors import InfrastructureError
 from dreambooth.pipeline.progress import Event, EventKind
 from dreambooth.workspace.atomic import disk_errors, write_json
 from dreambooth.workspace.layout import JobFolder
@@ -15,20 +18,32 @@ WRITE_INTERVAL_SECONDS = 2.0
 class Journal:
     """A listener that keeps the progress record and the log of one job."""
 
-    def __init__(self, folder: JobFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: JobFolder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
         self._state: dict[str, Any] = {"state": "Running", "stages": {}}
         self._written = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Notes `event`."""
+        """Notes `event`.
+
+        Raises:
+            InfrastructureError: If the disk refuses; not for a failure, which is told elsewhere
+                too and must not be replaced by this one.
+        """
         self._note(event)
+        if event.kind is EventKind.JOB_FAILED:
+            with contextlib.suppress(InfrastructureError):
+                self._write(event)
+        else:
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
         in_stage = event.kind is EventKind.STAGE_PROGRESS
         if not in_stage or event.message:
             self._log(event)
-        if in_stage and time.monotonic() - self._written < WRITE_INTERVAL_SECONDS:
+        if in_stage and self._clock() - self._written < WRITE_INTERVAL_SECONDS:
             return
-        self._written = time.monotonic()
+        self._written = self._clock()
         self._state["updated"] = _now()
         write_json(self._folder.progress, self._state)
 

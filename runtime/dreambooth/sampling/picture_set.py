@@ -9,6 +9,7 @@ is only settled when all lower ones are, so that the outcome does not depend on 
 candidates arrive.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ MANIFEST = "manifest.json"
 MAX_ATTEMPTS = 6
 # Sets in the cache are shared: a younger temporary file may be another job's picture.
 STALE_SECONDS = 3600.0
+# What `PictureSet.file` gives. Anything else in the folder, a write that was cut off for one, is
+# none of ours.
+_NAME = re.compile(r"(?P<index>\d{4,})(?:-(?P<attempt>\d+))?\.png")
 
 
 @dataclass(frozen=True)
@@ -184,38 +188,41 @@ class PictureSetState:
 
     def _load(self) -> None:
         folder = self.set.folder
-        manifest = read_json(folder / MANIFEST)
-        if folder.is_dir() and (manifest or {}).get("key", digest_of(self.set.key)) != digest_of(
-            self.set.key
-        ):
+        known_key, entries = self._read_manifest()
+        if known_key not in (None, digest_of(self.set.key)):
             remove_tree(folder)
-            manifest = None
+            entries = {}
         sweep_temporaries(folder, older_than=STALE_SECONDS)
-        entries = (manifest or {}).get("pictures", {})
-        for file in sorted(folder.glob("*.png")) if folder.is_dir() else []:
-            index, attempt = _parse(file.stem)
-            if index >= self.set.count:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+            name = _NAME.fullmatch(file.name)
+            if name is None or int(name["index"]) >= self.set.count:
                 continue
+            index, attempt = int(name["index"]), int(name["attempt"] or 0)
             digest = file_digest(file)
-            known = entries.get(file.name)
-            if known and known["sha256"] != digest:
+            known = entries.get(file.name, {})
+            if known.get("sha256", digest) != digest:
                 file.unlink()
                 continue
             self._candidates[index, attempt] = _Candidate(file, digest)
-            if known and known["verdict"] not in (Verdict.ACCEPTED.value, None):
-                self._refused[index, attempt] = Verdict(known["verdict"])
-        for name, known in entries.items():
-            index, attempt = _parse(Path(name).stem)
-            if known["verdict"] == Verdict.ACCEPTED and (index, attempt) in self._candidates:
+            verdict = known.get("verdict")
+            if verdict == Verdict.ACCEPTED:
                 self._accepted[index] = attempt
+            elif verdict is not None:
+                self._refused[index, attempt] = Verdict(verdict)
         if any(self._needs_candidate(i) for i in range(self.set.count)):
             return
         if not self.complete:
             self.settle()
 
+    def _read_manifest(self) -> tuple[str | None, dict[str, dict[str, Any]]]:
+        """The key it was made from and its entries by file; nothing of one that is damaged."""
+        value = read_json(self.set.folder / MANIFEST)
+        manifest: dict[str, Any] = value if isinstance(value, dict) else {}
+        pictures = manifest.get("pictures")
+        return (manifest.get("key"), pictures) if isinstance(pictures, dict) else (None, {})
+
     def _write_manifest(self) -> None:
-        manifest = read_json(self.set.folder / MANIFEST) or {}
-        pictures = manifest.get("pictures", {})
+        _, pictures = self._read_manifest()
         for (index, attempt), candidate in self._candidates.items():
             verdict = self._refused.get((index, attempt))
             if verdict is None and self._accepted.get(index) == attempt:
@@ -234,8 +241,3 @@ class PictureSetState:
                 "pictures": pictures,
             },
         )
-
-
-def _parse(stem: str) -> tuple[int, int]:
-    index, _, attempt = stem.partition("-")
-    return int(index), int(attempt or 0)
