@@ -1,0 +1,61 @@
+"""Single stages of the small job, without the driver."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreambooth.models.defaults import resolve_settings
+from dreambooth.models.resolve import resolve
+from dreambooth.pipeline.announcer import StageAnnouncer
+from dreambooth.pipeline.context import BaseModel, StageContext
+from dreambooth.pipeline.progress import Event, StageName
+from dreambooth.stages.class_images import ClassImagesStage
+from dreambooth.workspace.layout import Workspace
+from tests.jobs import a_job, lay_out
+from tests.without_ray import Work, without_ray
+
+
+class Stages:
+    """Runs stages of small jobs on one workspace."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.work = Work()
+        self.events: list[Event] = []
+
+    def context(
+        self,
+        name: str = "rex",
+        changes: Mapping[str, Any] | None = None,
+        outputs: dict[StageName, dict[str, Any]] | None = None,
+        stage: StageName = StageName.CLASS_IMAGES,
+    ) -> StageContext:
+        """What the driver would give to a stage; `outputs` are those of the stages before."""
+        job = resolve_settings(a_job(self.workspace, changes, name=name))
+        space = Workspace(self.workspace)
+        model = resolve(job.model, workspace=space.root, manifest_dir=job.manifest_dir)
+        self.events.clear()
+        return StageContext(
+            job=job,
+            workspace=space,
+            folder=space.job(job.id),
+            model=BaseModel(
+                model.folder, model.name, model.revision, model.digest, job.subject.token or "sks"
+            ),
+            outputs=outputs or {},
+            progress=StageAnnouncer(stage, [self.events.append]),
+            warn=lambda text: None,
+        )
+
+    def class_images(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The outputs of that stage; `work` says what it took."""
+        context = self.context(name, changes)
+        with without_ray() as self.work:
+            return ClassImagesStage().run(context).outputs
+
+
+@pytest.fixture
+def stages(tmp_path: Path, tiny_model: Path) -> Stages:
+    return Stages(lay_out(tmp_path / "workspace", tiny_model))
