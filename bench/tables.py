@@ -14,10 +14,17 @@ Row = dict[str, Any]
 
 def write_tables(results: dict[str, Any]) -> None:
     """Puts the tables of the quality bench into docs/quality.md."""
+    for name, text in quality_tables(results).items():
+        replace_between(ROOT / "docs" / "quality.md", name, text)
+
+
+def quality_tables(results: dict[str, Any]) -> dict[str, str]:
+    """The tables of docs/quality.md by the name of their markers."""
     rows = results["rows"]
-    caption = f"\nMeasured by `make bench-quality` on {in_words(results['machine'])}.\n"
-    replace_between(ROOT / "docs" / "quality.md", "subjects", subjects_table(rows) + caption)
-    replace_between(ROOT / "docs" / "quality.md", "variants", variants_table(rows) + caption)
+    machines = [results["machine"], *(row["machine"] for row in rows if "machine" in row)]
+    where = "; ".join(dict.fromkeys(in_words(machine) for machine in machines))
+    caption = f"\nMeasured by `make bench-quality` on {where}.\n"
+    return {"subjects": subjects_table(rows) + caption, "variants": variants_table(rows) + caption}
 
 
 def subjects_table(rows: Sequence[Row]) -> str:
@@ -62,12 +69,26 @@ def replace_between(file: Path, name: str, text: str) -> None:
     Raises:
         ValueError: If the file has no such markers.
     """
+    before, _, after = _around(file, name)
+    write_text(file, before + text + after)
+
+
+def between(file: Path, name: str) -> str:
+    """What is between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        ValueError: If the file has no such markers.
+    """
+    return _around(file, name)[1]
+
+
+def _around(file: Path, name: str) -> tuple[str, str, str]:
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, opened, rest = file.read_text(encoding="utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
+    text, closed, after = rest.partition(end)
     if not (opened and closed):
         raise ValueError(f"{file} has no {begin.strip()} … {end}")
-    write_text(file, before + begin + text + end + after)
+    return before + begin, text, end + after
 
 
 def _scores(rows: Iterable[Row]) -> list[str]:
