@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.model import sources
 from tools.model.names import Emoji, EmojiNames, Group, is_a_thing, read_names
 from tools.model.packages import Package, fetch, read_members
-from tools.model.rendering import SIZE
+from tools.model.picture import SIZE
 
 # Sets of drawings in one hand; captions name them.
 SOFT, NOTO, FLAT, GLOSSY, FIREFOX, GAME, DRAWN = "3d", "noto", "flat", "gloss", "fx", "game", "draw"

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tools.model.errors import RecipeError
 
-class PackageError(Exception):
+
+class PackageError(RecipeError):
     """A package can't be had, or isn't the one the recipe was written for."""
 
 

@@ -4,12 +4,9 @@ import io
 
 import numpy as np
 import resvg_py
-from numpy.typing import NDArray
 from PIL import Image
 
-SIZE = 128
-# Lossy, but no difference is seen at 128 px, and all pictures together are a third as large.
-_WEBP = {"quality": 92, "method": 4, "alpha_quality": 100}
+from tools.model.picture import SIZE
 
 
 def render(source: bytes) -> Image.Image:
@@ -25,19 +22,6 @@ def render(source: bytes) -> Image.Image:
 def is_empty(image: Image.Image) -> bool:
     """Whether next to nothing of the picture is opaque."""
     return bool((np.asarray(image)[..., 3] > 64).mean() < 0.02)
-
-
-def encode(image: Image.Image) -> bytes:
-    """As WebP."""
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", **_WEBP)
-    return buffer.getvalue()
-
-
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """A picture's RGBA values, [4, H, W]."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGBA")).transpose(2, 0, 1)
 
 
 def _square(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tools.model.canvas import SIDE, WHITE, Canvas
 from tools.model.colours import BACKGROUNDS
-from tools.model.rendering import SIZE
+from tools.model.picture import SIZE
 
 
 @dataclass(frozen=True)
