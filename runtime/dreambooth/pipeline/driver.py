@@ -1,5 +1,6 @@
 """Runs one job: resolves what the manifest left open, then the five stages in order."""
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.api.job import Job
-from dreambooth.errors import BudgetError, DreamBoothError
+from dreambooth.errors import BudgetError, DreamBoothError, InfrastructureError
 from dreambooth.models.defaults import resolve_settings
 from dreambooth.models.resolve import resolve
 from dreambooth.models.tokens import check_token, choose_token, load_tokenizer
@@ -77,7 +78,9 @@ def run_job(
             raise
         finally:
             meter.tick()
-            meter.save()
+            # What went wrong before must not be replaced by a disk that refuses this too.
+            with contextlib.suppress(InfrastructureError):
+                meter.save()
 
 
 def stages() -> list[Stage]:
@@ -233,7 +236,7 @@ def _base_model(job: Job, space: Workspace) -> BaseModel:
     if token is None:
         token = choose_token(tokenizer, job.subject.class_noun)
     else:
-        check_token(token, tokenizer)
+        check_token(token, tokenizer, job.subject.class_noun)
     return BaseModel(resolved.folder, resolved.name, resolved.revision, resolved.digest, token)
 
 

@@ -25,6 +25,12 @@ _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{12}-")
 _REMEDIES = {
     errno.ENOSPC: ("there is no space left on the device", "Free some space and run again."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space or raise the quota."),
+    errno.EFBIG: (
+        "the file would be larger than allowed",
+        "Raise the limit on file sizes (ulimit -f), or give a workspace on another file system.",
+    ),
+    errno.ENOTDIR: ("a part of the path is no folder", "Give another workspace."),
+    errno.ENAMETOOLONG: ("the path is too long", "Give a workspace with a shorter path."),
     errno.EROFS: ("the file system is read-only", "Give a workspace that can be written."),
     errno.EACCES: ("permission denied", "Give a workspace that this user can write."),
     errno.EPERM: ("operation not permitted", "Give a workspace that this user can write."),
