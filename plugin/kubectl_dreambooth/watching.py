@@ -1,5 +1,6 @@
 """A job as it changes."""
 
+import codecs
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -50,9 +51,10 @@ def _changes(kubectl: Kubectl, name: str) -> Iterator[JobView]:
 def documents(output: IO[bytes]) -> Iterator[dict[str, Any]]:
     """JSON objects one after the other, as soon as each is whole."""
     decoder, text = json.JSONDecoder(), ""
+    characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
     read = getattr(output, "read1", output.read)
     while chunk := read(CHUNK):
-        text += chunk.decode(errors="replace")
+        text += characters.decode(chunk)
         while text := text.lstrip():
             try:
                 value, end = decoder.raw_decode(text)
