@@ -11,7 +11,7 @@ from pathlib import Path
 import kopf
 
 from dreambooth_operator.config import Config
-from dreambooth_operator.handlers import registry, settings
+from dreambooth_operator.handlers import login, registry, settings
 from dreambooth_operator.health import probes
 from dreambooth_operator.kube.client import KubeClient, identity
 from dreambooth_operator.kube.errors import KindNotServed, KubeError, NotFound
@@ -172,8 +172,5 @@ async def serve(config: Config) -> None:
         CannotStart: If the cluster lacks something.
         KubeError: If the cluster cannot be reached at start.
     """
-    api = await KubeClient.connect()
-    try:
+    async with KubeClient(lambda: login(settings=settings())) as api:
         await Service(config, api).run()
-    finally:
-        await api.close()

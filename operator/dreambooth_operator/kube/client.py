@@ -1,15 +1,19 @@
-"""The port on the official client: plain requests, each with a time-out, errors as types."""
+"""The port over HTTP: plain requests, each with a time-out, errors as types.
 
+It stands on what kopf has anyway, aiohttp and its reading of credentials. The official client would
+more than double the operator's memory (docs/decisions/0003-no-client-library.md).
+"""
+
+import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 
 import aiohttp
-from kubernetes.aio import config as kubeconfig
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
+import kopf
 
 from dreambooth_operator.clock import to_text
 from dreambooth_operator.kube.errors import (
@@ -18,6 +22,7 @@ from dreambooth_operator.kube.errors import (
     KubeError,
     NotFound,
     Timeout,
+    Unauthorized,
     Unavailable,
     error_for,
 )
@@ -25,45 +30,52 @@ from dreambooth_operator.kube.kinds import EVENT, Kind, Object, Ref, ref_of
 from dreambooth_operator.kube.port import FIELD_MANAGER, Event
 
 REQUEST_SECONDS = 30.0
+# Tokens of service accounts are replaced long before they expire; reading a file costs nothing.
+FRESH_SECONDS = 60.0
 PAGE = 500
+CONNECTIONS = 32
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
-Objects = list[Object]
-
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+Objects = list[Object]
+Login = Callable[[], kopf.ConnectionInfo | None]
+"""Where the cluster is and how to get in; None if nothing is known of one."""
 
 
 class KubeClient:
-    """`KubeApi` on a cluster. Close it when done.
+    """`KubeApi` on a cluster: an asynchronous context manager, which closes its connections.
 
     Args:
-        client: The official client, with address and credentials.
+        login: Asked at the beginning, and again for fresh credentials.
+
+    Raises:
+        KubeError: If there are no credentials.
     """
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._connection = self._logged_in()
+        self._read_at = asyncio.get_running_loop().time()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._connection.as_ssl_context(), limit=CONNECTIONS
+            ),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=10),
+            headers={"User-Agent": FIELD_MANAGER},
+            trust_env=self._connection.trust_env,
+        )
 
-    @classmethod
-    async def connect(cls) -> "KubeClient":
-        """A client with the pod's service account, or else the person's kubeconfig.
+    async def __aenter__(self) -> "KubeClient":
+        return self
 
-        Raises:
-            KubeError: If there is neither.
-        """
-        configuration = Configuration()
-        configuration.retries = False
-        try:
-            kubeconfig.load_incluster_config(client_configuration=configuration)
-        except kubeconfig.ConfigException:
-            try:
-                await kubeconfig.load_kube_config(client_configuration=configuration)
-            except (kubeconfig.ConfigException, OSError) as error:
-                raise KubeError(f"no credentials for a cluster: {error}") from error
-        return cls(ApiClient(configuration))
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.close()
 
     async def get(self, ref: Ref) -> Object:
         """See `KubeApi`."""
@@ -171,29 +183,47 @@ class KubeClient:
         Raises:
             KubeError: If the answer is no success, or there is none in time.
         """
-        headers = {"Accept": accept, "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content, **self._credentials()}
+        data = None if body is None else json.dumps(body)
+        url = self._connection.server.rstrip("/") + path
         try:
-            response = await self._client.call_api(
-                path,
+            async with self._session.request(
                 method,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=REQUEST_SECONDS,
-            )
-            async with response:
+                url,
+                params=query,
+                data=data,
+                headers=headers,
+                proxy=self._connection.proxy_url,
+            ) as response:
                 text = await response.text()
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise Timeout(f"{method} {path}: no answer in {REQUEST_SECONDS:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{method} {path}: {type(error).__name__} {error}") from error
-        if not 200 <= status < 300:
-            raise _error(f"{method} {path}", status, text, retry_after)
-        return _parsed(text)
+        if 200 <= status < 300:
+            return _parsed(text)
+        problem = _error(f"{method} {path}", status, text, retry_after)
+        if isinstance(problem, Unauthorized):
+            self._read_at = -FRESH_SECONDS
+        raise problem
+
+    def _credentials(self) -> dict[str, str]:
+        now = asyncio.get_running_loop().time()
+        if now - self._read_at >= FRESH_SECONDS:
+            self._connection, self._read_at = self._logged_in(), now
+        return self._connection.as_http_headers()
+
+    def _logged_in(self) -> kopf.ConnectionInfo:
+        try:
+            connection = self._login()
+        except (kopf.LoginError, OSError, KeyError) as error:
+            raise KubeError(f"the credentials for the cluster cannot be read: {error}") from error
+        if connection is None:
+            raise KubeError(
+                "no cluster is known. Run in a pod with a service account, or set KUBECONFIG."
+            )
+        return connection
 
 
 def event_object(regarding: Object, event: Event, now: datetime) -> Object:
