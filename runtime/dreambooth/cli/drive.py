@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dreambooth.cli.failures import ending, ends_well, failure_of, unexpected
 from dreambooth.errors import DreamBoothError, InfrastructureError
+from dreambooth.processors import usable_cpus
 from dreambooth.workspace.layout import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def drive(job_file: Path, workspace: Path) -> None:
     """
     from dreambooth.drive.environment import DriveEnvironment
 
+    # Before torch is loaded: it would take a thread for each core of the node, whatever the pod may
+    # use of them.
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
     with _told(DriveEnvironment.read(os.environ)) as (environment, patcher):
         _drive(job_file, workspace, environment, patcher)
 

@@ -13,6 +13,8 @@ from dreambooth.workspace.layout import JobFolder
 
 # Progress within a stage is written at most this often; changes of state always.
 WRITE_INTERVAL_SECONDS = 2.0
+# The log says how far a stage is after so long without another line.
+LOG_INTERVAL_SECONDS = 30.0
 
 
 class Journal:
@@ -21,7 +23,7 @@ class Journal:
     def __init__(self, folder: JobFolder, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock
         self._state: dict[str, Any] = {"state": "Running", "stages": {}}
-        self._written = 0.0
+        self._written, self._logged = 0.0, clock()
 
     def __call__(self, event: Event) -> None:
         """Notes `event`.
@@ -39,7 +41,8 @@ class Journal:
 
     def _write(self, event: Event) -> None:
         in_stage = event.kind is EventKind.STAGE_PROGRESS
-        if not in_stage or event.message:
+        quiet = self._clock() - self._logged >= LOG_INTERVAL_SECONDS
+        if not in_stage or event.message or quiet:
             self._log(event)
         if in_stage and self._clock() - self._written < WRITE_INTERVAL_SECONDS:
             return
@@ -69,6 +72,7 @@ class Journal:
             self._state["error"] = {"message": event.message, **event.data}
 
     def _log(self, event: Event) -> None:
+        self._logged = self._clock()
         words = [_now(), event.kind.value]
         if event.stage is not None:
             words.append(event.stage.value)
@@ -76,6 +80,9 @@ class Journal:
             words.append("(already done)")
         if event.message:
             words.append(event.message.replace("\n", " | "))
+        elif event.total is not None:
+            words.append(f"{event.done}/{event.total} {event.unit}")
+            words += [f"loss {event.loss:.4g}"] if event.loss is not None else []
         with disk_errors(self._folder.log), self._folder.log.open("a", encoding="utf-8") as file:
             file.write(" ".join(words) + "\n")
 
