@@ -142,7 +142,12 @@ def images(kubectl: Kubectl, name: str, output: Path | None, with_model: bool) -
     from kubectl_dreambooth.reader import reader
 
     job = with_results(read_job(kubectl, name))
-    parts = ["images", "contactSheet", "report", *(["model"] if with_model else [])]
+    wanted = ["images", "contactSheet", "report", *(["model"] if with_model else [])]
+    parts = [_below(job, part) for part in wanted if part in job.outputs]
+    if not parts:
+        raise PluginError(
+            f"job {name} ended before it had drawn anything", "Its model comes with --model."
+        )
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("Starting a pod that reads the volume", total=None)
@@ -151,7 +156,7 @@ def images(kubectl: Kubectl, name: str, output: Path | None, with_model: bool) -
             copied = copy_out(
                 shell,
                 job.folder,
-                [_below(job, part) for part in parts if part in job.outputs],
+                parts,
                 output or Path(name),
                 lambda done, total: bars.update(task, completed=done, total=total),
             )

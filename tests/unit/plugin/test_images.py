@@ -160,6 +160,17 @@ def test_a_job_without_results_is_said_to_have_none(cluster: Cluster, job: dict[
     assert [call[0] for call in cluster.calls] == ["get"]
 
 
+def test_a_job_that_ran_out_of_gpu_time_has_a_model_and_no_pictures(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add(a_job("Failed", outputs={"folder": FOLDER, "model": f"{FOLDER}/model"}))
+    refused = plugin("images", "rex")
+    assert refused.exit_code == 1
+    assert "Its model comes with --model" in refused.stderr
+    plugin("images", "rex", "--model")
+    assert files_in(tmp_path / "rex") == {"model/unet.safetensors": b"weights"}
+
+
 @pytest.mark.parametrize("folder", ["/etc", "../other", "jobs/../../etc", ""])
 def test_a_folder_that_leads_elsewhere_is_refused(
     cluster: Cluster, tmp_path: Path, folder: str
