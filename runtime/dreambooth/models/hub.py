@@ -1,14 +1,16 @@
 """The Hugging Face hub: what a repository holds, its files, and what a failure means.
 
-The library resumes broken transfers, retries, checks sizes and keeps finished files; here its
-exceptions become messages. The token comes from HF_TOKEN alone, never from a file of some login,
-so that a run depends on nothing but its environment. HF_ENDPOINT names another hub.
+The library goes on with broken transfers as long as it runs, checks sizes and keeps files that are
+finished; here its exceptions become messages. The token comes from HF_TOKEN alone, never from a
+file of some login, so that a run depends on nothing but its environment. HF_ENDPOINT names another
+hub.
 """
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,8 @@ from dreambooth.workspace.atomic import disk_errors
 DEFAULT_ENDPOINT = "https://huggingface.co"
 # Seconds to wait for an answer about a repository.
 _TIMEOUT = 30.0
+# A download that goes on writes all the time.
+_ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class HubRepo:
                 # A log is no place for bars.
                 disable_progress_bars()
             cache.mkdir(parents=True, exist_ok=True)
+            self._sweep(cache)
             snapshot = snapshot_download(
                 self.repo,
                 repo_type=self.kind,
@@ -84,6 +89,14 @@ class HubRepo:
                 token=_token(),
             )
             return Path(snapshot)
+
+    def _sweep(self, cache: Path) -> None:
+        """Removes what killed downloads left half; the library starts such a file anew."""
+        blobs = cache / f"{self.kind}s--{self.repo.replace('/', '--')}" / "blobs"
+        for left in blobs.glob("*.incomplete"):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -176,7 +189,7 @@ class HubRepo:
             f"the hub does not give the {what} {self.repo}, which is not on this workspace yet "
             f"({why})",
             field=f"{self.field}.repo",
-            remedy="Check the network and run again; what is downloaded already is kept.",
+            remedy="Check the network and run again; files that are finished are kept.",
             reason="HubUnreachable",
         )
 

@@ -15,6 +15,14 @@ from dreambooth.errors import UserError
 
 INDEX = "model_index.json"
 PIPELINES = ("StableDiffusionPipeline",)
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+# Where the parts say what they are.
+CONFIGS = {
+    "unet": "unet/config.json",
+    "vae": "vae/config.json",
+    "text_encoder": "text_encoder/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack")
 _CONVERT = (
     "Convert it where you trust it: StableDiffusionPipeline.from_pretrained(OLD)"
@@ -113,6 +121,34 @@ def choose_files(names: Collection[str], *, where: str, field: str) -> dict[str,
     if missing:
         raise _incomplete(where, f"is not complete: {', '.join(missing)} is missing", field)
     return dict(sorted(chosen.items()))
+
+
+def check_parts(configs: Mapping[str, Any], *, where: str, field: str) -> None:
+    """Refuses a pipeline whose parts do not belong together, or that paints something else.
+
+    Args:
+        configs: The content of the parts' configuration files, by the part's name.
+        where: The folder or repository, for messages.
+        field: Of the manifest.
+
+    Raises:
+        UserError: With what does not fit.
+    """
+    for name, config in configs.items():
+        if not isinstance(config, dict):
+            raise _incomplete(where, f"has a damaged configuration of the {name}", field)
+    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    takes, makes = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if takes != makes:
+        what = f"has a unet for {takes} channels where its vae makes {makes}, as for inpainting"
+        raise _unsupported(where, what, field)
+    width, hidden = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
+    if isinstance(width, int) and width != hidden:
+        what = f"has a unet for texts of width {width} and a text encoder of width {hidden}"
+        raise _incomplete(where, what, field)
+    predicts = configs["scheduler"].get("prediction_type", "epsilon")
+    if predicts not in PREDICTION_TYPES:
+        raise _unsupported(where, f"predicts {predicts!r}", field)
 
 
 def _weights(stem: str, inside: Collection[str]) -> Mapping[str, str] | None:

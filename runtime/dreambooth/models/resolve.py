@@ -1,11 +1,9 @@
 """From what the manifest says about the base model to a folder that can be loaded."""
 
 import glob
-import json
 import os
 import re
 import shutil
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,11 +12,12 @@ from urllib.parse import quote
 import dreambooth.models
 from dreambooth.api.job import ModelRef
 from dreambooth.errors import InfrastructureError, UserError
+from dreambooth.models.files import check_json, check_weights, readable
 from dreambooth.models.hub import HubRepo
-from dreambooth.models.inventory import INDEX, choose_files, read_index
+from dreambooth.models.inventory import CONFIGS, INDEX, check_parts, choose_files, read_index
 from dreambooth.workspace.atomic import (
     disk_errors,
-    publish_dir,
+    publish_dir_once,
     read_json,
     temporary_sibling,
     write_json,
@@ -118,8 +117,9 @@ def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
         )
     for root in roots:
         folder = root / relative
-        if not folder.exists():
-            continue
+        with readable(path, field):
+            if not folder.exists():
+                continue
         if not folder.resolve().is_relative_to(root.resolve()):
             raise UserError(
                 f"{path} is a link that leads out of {root}",
@@ -201,9 +201,8 @@ def _publish(source: Path, files: Mapping[str, str], ready: Path) -> None:
             for target, name in files.items():
                 (temporary / target).parent.mkdir(parents=True, exist_ok=True)
                 _link((source / name).resolve(), temporary / target)
-        # Another job may have been first with the very same content.
-        if not ready.is_dir():
-            publish_dir(temporary, ready)
+        # Another job may be first with the very same content, and already read it.
+        publish_dir_once(temporary, ready)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -224,62 +223,17 @@ def _check(folder: Path, *, where: str, field: str) -> dict[str, str]:
         if path.is_file()
     ]
     files = choose_files(names, where=where, field=field)
-    try:
+    with readable(f"{where}/{INDEX}", field):
         text = (folder / INDEX).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{where}/{INDEX} cannot be read ({error})",
-            field=field,
-            remedy="Correct its permissions, or copy the model again.",
-            reason="ModelIncomplete",
-        ) from error
     read_index(text, where=where, field=field)
     for name in files.values():
         if name.endswith(".safetensors"):
-            _check_weights(folder / name, where=f"{where}/{name}", field=field)
+            check_weights(folder / name, where=f"{where}/{name}", field=field)
         elif name.endswith(".json"):
-            _check_json(folder / name, where=f"{where}/{name}", field=field)
+            check_json(folder / name, where=f"{where}/{name}", field=field)
+    configs = {part: read_json(folder / name) for part, name in CONFIGS.items()}
+    check_parts(configs, where=where, field=field)
     return files
-
-
-def _check_weights(file: Path, *, where: str, field: str) -> None:
-    """Compares a safetensors file's size with what its header announces."""
-    with file.open("rb") as opened:
-        head = opened.read(8)
-        size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        announced = None
-        if 0 < size <= 100 * 2**20:
-            try:
-                tensors = json.loads(opened.read(size))
-                ends = [t["data_offsets"][1] for n, t in tensors.items() if n != "__metadata__"]
-                announced = 8 + size + max(ends, default=0)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-                announced = None
-    if announced == file.stat().st_size:
-        return
-    pointer = head == b"version "
-    raise UserError(
-        f"{where} is only a pointer of Git LFS"
-        if pointer
-        else f"{where} is damaged or not complete",
-        field=field,
-        remedy="Run git lfs pull where it comes from, and copy it again."
-        if pointer
-        else "Copy the model again.",
-        reason="ModelIncomplete",
-    )
-
-
-def _check_json(file: Path, *, where: str, field: str) -> None:
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{where} is no valid JSON ({error})",
-            field=field,
-            remedy="Copy the model again.",
-            reason="ModelIncomplete",
-        ) from error
 
 
 def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:

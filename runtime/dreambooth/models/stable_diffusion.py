@@ -4,7 +4,7 @@ Objective and noise process follow Ho et al. 2020 (arXiv 2006.11239) for epsilon
 Ho 2022 (arXiv 2202.00512) for velocity targets, through diffusers' own scheduler.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
 from dreambooth.models.family import LatentDistribution
+from dreambooth.models.inventory import PREDICTION_TYPES
 from dreambooth.models.schedulers import make_scheduler
 
 # The projections that diffusers' own DreamBooth LoRA trainer adapts.
 LORA_UNET_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 LORA_TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
-PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 class StableDiffusion:
@@ -71,25 +71,34 @@ class StableDiffusion:
         _quiet()
         try:
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-            text_encoder = CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            parts = {
-                name: loader.from_pretrained(
-                    folder / name, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+            parts = {}
+            for name, loader in (
+                ("text_encoder", CLIPTextModel),
+                ("unet", UNet2DConditionModel),
+                ("vae", AutoencoderKL),
+            ):
+                key = "dtype" if name == "text_encoder" else "torch_dtype"
+                parts[name], info = loader.from_pretrained(
+                    folder / name,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    **{key: dtype},
                 )
-                for name, loader in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL))
-            }
+                _check_complete(name, info["missing_keys"])
             scheduler = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except UserError:
+            raise
+        except Exception as error:
+            # Anything can be wrong in files that people bring, and the libraries check little.
             raise UserError(
-                f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+                f"the model in {folder} cannot be loaded: {_first_line(error)}",
                 field="spec.model",
                 remedy="Give a complete Stable Diffusion folder in the diffusers layout, with "
                 "safetensors weights.",
                 reason="ModelNotLoadable",
             ) from error
-        return cls(parts["unet"], parts["vae"], text_encoder, tokenizer, dict(scheduler))
+        return cls(parts["unet"], parts["vae"], parts["text_encoder"], tokenizer, dict(scheduler))
 
     @property
     def denoiser(self) -> nn.Module:
@@ -225,6 +234,24 @@ class StableDiffusion:
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def _check_complete(part: str, missing: Collection[str]) -> None:
+    """Refuses weights without some tensors, which the libraries fill with random numbers."""
+    if missing:
+        names = sorted(missing)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise UserError(
+            f"the weights of the {part} have no {some}",
+            field="spec.model",
+            remedy="Copy the model again, or convert it again with the diffusers that made it.",
+            reason="ModelNotLoadable",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _lora(rank: int, alpha: float, targets: Sequence[str]) -> LoraConfig:

@@ -111,17 +111,37 @@ def publish_dir(temporary: Path, final: Path) -> None:
         InfrastructureError: If the disk refuses.
     """
     with disk_errors(final):
-        for root, _, files in os.walk(temporary):
-            for name in files:
-                _fsync_file(Path(root) / name)
-            _fsync_folder(Path(root))
-        final.parent.mkdir(parents=True, exist_ok=True)
+        _settle(temporary, final)
         if final.exists():
             # A folder cannot be replaced in one step: between the two renames `final` is absent,
             # never mixed, and a run that finds it absent makes it again.
             remove_tree(final)
         os.rename(temporary, final)
         _fsync_folder(final.parent)
+
+
+def publish_dir_once(temporary: Path, final: Path) -> bool:
+    """Makes the folder `temporary` visible as `final` unless somebody else was first.
+
+    For folders of equal content that others may be reading: `final` is never absent again.
+
+    Returns:
+        Whether this call published it. The temporary folder is gone either way.
+
+    Raises:
+        InfrastructureError: If the disk refuses.
+    """
+    with disk_errors(final):
+        _settle(temporary, final)
+        try:
+            os.rename(temporary, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(temporary)
+            return False
+        _fsync_folder(final.parent)
+        return True
 
 
 def publish_once(temporary: Path, final: Path) -> bool:
@@ -176,6 +196,15 @@ def _age(path: Path, now: float) -> float:
         return now - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _settle(temporary: Path, final: Path) -> None:
+    """Brings all of a folder to the disk, and makes the folder it is to be in."""
+    for root, _, files in os.walk(temporary):
+        for name in files:
+            _fsync_file(Path(root) / name)
+        _fsync_folder(Path(root))
+    final.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _fsync_file(path: Path) -> None:

@@ -87,3 +87,22 @@ def test_sweeping_removes_what_interrupted_writes_left_and_nothing_else(tmp_path
     (tmp_path / "kept").write_text("whole")
     atomic.sweep_temporaries(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
+
+
+def test_of_two_that_publish_the_same_folder_the_first_one_stays(tmp_path: Path) -> None:
+    final = tmp_path / "models" / "ready"
+    for number, wanted in ((1, True), (2, False)):
+        fresh = tmp_path / f"fresh-{number}"
+        fresh.mkdir()
+        (fresh / "weights").write_text(str(number))
+        assert atomic.publish_dir_once(fresh, final) is wanted
+        assert not fresh.exists()
+    assert (final / "weights").read_text() == "1"
+    assert [entry.name for entry in final.parent.iterdir()] == ["ready"]
+
+
+def test_a_refusal_names_the_file_as_the_user_knows_it(tmp_path: Path) -> None:
+    temporary = atomic.temporary_sibling(tmp_path / "photos") / "00.png"
+    with pytest.raises(InfrastructureError) as caught, atomic.disk_errors(temporary):
+        raise OSError(errno.ENOSPC, "full")
+    assert caught.value.field == str(tmp_path / "photos" / "00.png")
