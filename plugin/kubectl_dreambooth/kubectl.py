@@ -15,6 +15,7 @@ from kubectl_dreambooth.errors import KubectlError, PluginError
 # An answer that takes longer will not come.
 TIMEOUT_SECONDS = 60.0
 _REASON = re.compile(r"^Error from server \((\w+)\): (.*)$", re.M)
+_EXIT = "command terminated with exit code"
 _REMEDIES = {
     "NotFound": "Check the name and the namespace; kubectl dreambooth status lists the jobs.",
     "Forbidden": "Ask whoever runs the cluster for permission.",
@@ -153,8 +154,10 @@ def failure(said: str, words: Sequence[str]) -> KubectlError:
             "this cluster does not know DreamBoothJobs",
             "Install the DreamBooth operator, or choose another cluster with --context.",
         )
-    lines = [line for line in said.strip().splitlines() if line.strip()]
-    what = lines[-1].removeprefix("error: ") if lines else "it did not say why"
+    lines = [line for line in said.splitlines() if line.strip()]
+    # What the command in the pod said is worth more than that it failed.
+    telling = [line for line in lines if not line.startswith(_EXIT)] or lines
+    what = telling[-1].removeprefix("error: ") if telling else "it did not say why"
     return KubectlError(f"`kubectl {words[0]}` failed: {what}", "")
 
 

@@ -79,6 +79,8 @@ def test_a_job_that_does_not_exist_is_an_error_without_a_traceback(cluster: Clus
         ('error: the server doesn\'t have a resource type "dreamboothjobs"', "Install the Dream"),
         ("error: You must be logged in to the server (Unauthorized)", "You must be logged in"),
         ("Unable to connect to the server: dial tcp: i/o timeout", "Unable to connect"),
+        ("sh: cannot open\ncommand terminated with exit code 2", "sh: cannot open"),
+        ("command terminated with exit code 137", "exit code 137"),
         ("", "it did not say why"),
     ],
 )
