@@ -78,10 +78,17 @@ class HeadPod:
 
 
 @pytest.fixture
-def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeadPod]:
+def pod(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_valid: Callable[[dict[str, Any]], None],
+) -> Iterator[HeadPod]:
+    """A pod, all of whose records are valid."""
     handler = signal.getsignal(signal.SIGTERM)
     made = HeadPod(tmp_path, monkeypatch)
     yield made
+    for record in made.api.records:
+        assert_valid(record)
     made.api.close()
     signal.signal(signal.SIGTERM, handler)
 
