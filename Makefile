@@ -66,7 +66,7 @@ types: $(ENV) ## Check types, strictly
 
 .PHONY: imports
 imports: $(ENV) ## Check which part may import which
-	PYTHONPATH=runtime:operator $(BIN)/lint-imports
+	PYTHONPATH=runtime:operator:plugin $(BIN)/lint-imports
 
 .PHONY: drift
 drift: $(ENV) ## Check that generated files, locks and licence notices are up to date
