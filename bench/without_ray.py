@@ -28,8 +28,7 @@ from dreambooth.sampling.picture_set import PictureSet
 def main(job_file: Path, workspace: Path) -> None:
     """Runs the job; events go to the standard output as with `dreambooth run --json`."""
     replaced = {
-        "dreambooth.pipeline.driver.ray_session": contextlib.nullcontext,
-        "dreambooth.pipeline.driver.LazyRay.gpus": 0,
+        "dreambooth.pipeline.driver.LazyRay.ensure": lambda _: None,
         "dreambooth.sampling.factory._produce": produce,
         "dreambooth.stages.train._fit": fit,
     }
