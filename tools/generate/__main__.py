@@ -1,6 +1,7 @@
 """Make the generated files anew: `make generate`; `make verify` checks that none is stale."""
 
 import argparse
+import base64
 import difflib
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from tools.generate.reference import manifest_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = "crds/dreamboothjobs.yaml"
+PHOTOS = "examples/subjects/robot/photos"
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,27 @@ def crd_copy(root: Path) -> str:
     return f"# Copy of {CRD}, made by `make generate`. Edit that one.\n" + _read(root / CRD)
 
 
+def photos_manifest(root: Path) -> str:
+    """The robot's photos as a ConfigMap, so that a cluster can be given them with the job."""
+    photos = sorted((root / PHOTOS).glob("*.png"))
+    data = {photo.name: base64.b64encode(photo.read_bytes()).decode() for photo in photos}
+    head = f"""# The photos in {PHOTOS}, made by `make generate`. For photos of your own:
+#
+#     kubectl create configmap NAME --from-file FOLDER
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: robot-photos
+binaryData:
+"""
+    return head + "".join(f"  {name}: {content}\n" for name, content in data.items())
+
+
 OUTPUTS = (
     Output("runtime/dreambooth/api/dreamboothjobs.yaml", crd_copy),
+    Output("charts/dreambooth-operator/files/dreamboothjobs.yaml", crd_copy),
     Output("docs/reference/manifest.md", lambda root: manifest_reference(_read(root / CRD))),
+    Output("examples/kubernetes/robot/photos.yaml", photos_manifest),
 )
 
 

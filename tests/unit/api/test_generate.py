@@ -1,12 +1,13 @@
 """The generated files follow from the API, and a stale one is noticed."""
 
+import base64
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tools.generate.__main__ import CRD, OUTPUTS, generate, main, stale
+from tools.generate.__main__ import CRD, OUTPUTS, PHOTOS, generate, main, stale
 from tools.generate.reference import manifest_reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -14,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A folder with nothing but the API."""
+    """A folder with nothing but what files are generated from."""
     (tmp_path / CRD).parent.mkdir()
     shutil.copy(ROOT / CRD, tmp_path / CRD)
+    shutil.copytree(ROOT / PHOTOS, tmp_path / PHOTOS)
     return tmp_path
 
 
@@ -37,9 +39,18 @@ def test_a_changed_description_makes_copy_and_reference_stale(repository: Path) 
     crd = repository / CRD
     crd.write_text(crd.read_text().replace("Pictures of each prompt.", "How many a prompt."))
     diffs = "\n".join(stale(repository))
-    for output in OUTPUTS:
-        assert f"--- {output.path} (found)" in diffs
-    assert diffs.count("How many a prompt.") == 2
+    of_the_api = [output.path for output in OUTPUTS if "photos" not in output.path]
+    for path in of_the_api:
+        assert f"--- {path} (found)" in diffs
+    assert diffs.count("How many a prompt.") == len(of_the_api) == 3
+
+
+def test_the_photos_of_the_cluster_example_are_those_of_the_local_one() -> None:
+    manifest = yaml.safe_load((ROOT / "examples/kubernetes/robot/photos.yaml").read_text())
+    files = sorted((ROOT / PHOTOS).iterdir())
+    assert list(manifest["binaryData"]) == [file.name for file in files]
+    for file in files:
+        assert base64.b64decode(manifest["binaryData"][file.name]) == file.read_bytes()
 
 
 def test_the_copy_means_the_same() -> None:
