@@ -1,5 +1,6 @@
 """Stage 5: how good the result is, against a floor and a ceiling."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def _measure(
 
 def _without_token(context: StageContext, prompt: str) -> str:
     """The prompt as an image-text encoder understands it, which never saw the token."""
-    return " ".join(prompt.replace(context.model.token, " ").split())
+    token = re.escape(context.model.token)
+    return " ".join(re.sub(rf"(?<!\w){token}(?!\w)", " ", prompt).split())
 
 
 def _draw_contact_sheet(context: StageContext, base: Sequence[PictureSetState]) -> None:
