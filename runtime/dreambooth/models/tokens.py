@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.errors import UserError
+from dreambooth.workspace.atomic import read_json
 
 FIELD = "spec.subject.token"
 # Identifiers the field uses, and those that the built-in model's tokenizer has for this purpose.
@@ -35,7 +36,9 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     try:
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        _check_vocabulary(tokenizer, folder)
+        return tokenizer
     except Exception as error:
         # Anything can be wrong in files that people bring, and the library checks little.
         raise UserError(
@@ -44,6 +47,16 @@ def load_tokenizer(folder: Path) -> Any:
             remedy="Copy the model again; it needs vocab.json and merges.txt of a CLIP tokenizer.",
             reason="ModelNotLoadable",
         ) from error
+
+
+def _check_vocabulary(tokenizer: Any, folder: Path) -> None:
+    """Refuses one that has no words, or words that the text encoder does not know."""
+    # A byte-level vocabulary begins with all bytes.
+    if len(tokenizer) < 256:
+        raise ValueError(f"it has {len(tokenizer)} words")
+    known = (read_json(folder / "text_encoder" / "config.json") or {}).get("vocab_size")
+    if isinstance(known, int) and len(tokenizer) > known:
+        raise ValueError(f"it has {len(tokenizer)} words, and the text encoder {known}")
 
 
 def choose_token(tokenizer: Any, class_noun: str) -> str:
