@@ -198,7 +198,10 @@ def provisioning_since(situation: Situation) -> datetime | None:
     ray, live = situation.ray, situation.live
     if ray is None or live is None or ray.phase is not RayPhase.PROVISIONING or situation.heard:
         return None
-    return ray.start or (created(situation.ray_job) if situation.ray_job else None) or live.start
+    if ray.start or situation.job.queue:
+        # KubeRay begins anew whenever a queue lets it go on.
+        return ray.start
+    return (created(situation.ray_job) if situation.ray_job else None) or live.start
 
 
 def _run_timeout(situation: Situation, minutes: int | None) -> Outcome | None:
