@@ -1,5 +1,6 @@
 """What `test_bad_inputs` sets the table with: a job that would run, and ways to spoil it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -129,11 +130,13 @@ class Setup:
 
     def inputs(self) -> dict[str, str]:
         """What the user has brought: digests by name."""
-        return {
-            path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(self.folder.rglob("*"))
-            if self.workspace not in path.parents and _is_plain(path)
-        }
+        found = {}
+        for path in sorted(self.folder.rglob("*")):
+            if self.workspace not in path.parents and _is_plain(path):
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256")
+                found[path.relative_to(self.folder).as_posix()] = digest.hexdigest()
+        return found
 
     def half_written(self) -> list[str]:
         """What is on the workspace and should not be: torn files, temporary ones, results."""
@@ -184,6 +187,18 @@ def put(path: str, value: Any) -> Spoil:
 def photo(name: str, content: bytes) -> Spoil:
     """Puts a bad photo beside the good ones."""
     return lambda job: job.only_photo(name, content)
+
+
+def unreadable(job: Setup) -> None:
+    """Forbids reading one photo, to root too."""
+    real = Path.open
+
+    def refuse(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if self.name == "photo-1.png" and "r" in mode:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, mode, *rest, **options)
+
+    job.clean_up.enter_context(pytest.MonkeyPatch.context()).setattr(Path, "open", refuse)
 
 
 def uri(path: str, status: int = 404, body: bytes = b"", kind: str = "image/png") -> Spoil:

@@ -23,6 +23,7 @@ from tests.unit.bad_inputs import (
     pickles_only,
     put,
     text,
+    unreadable,
     uri,
 )
 from tests.unit.photos.pictures import a_landscape, a_photo, picture_bytes
@@ -162,6 +163,8 @@ FILES = [
          FIELD, "grey.png shows one even colour", "take it out"),
     Case("a link out of the photo folder", link_out,
          f"{FIELD}.path", "rex/etc.png is a link that leads out", "Copy the photos"),
+    Case("a photo that this user may not read", unreadable,
+         FIELD, "photo-1.png cannot be read: permission denied", "permission to read it"),
     Case("a pipe among the photos", lambda job: os.mkfifo(job.photos / "p.png"),
          f"{FIELD}.path", "rex/p.png is no plain file", "nothing but photos"),
     Case("a file address of nothing", put("spec.subject.photos", {"uri": "file:///no/dog.zip"}),
@@ -223,6 +226,10 @@ MODELS = [
          model_file("model_index.json", lambda w: w.replace(b"StableDiffusionPipeline",
                                                             b"StableDiffusionXLPipeline")),
          f"{MODEL}.path", "is a StableDiffusionXLPipeline", "Use a Stable Diffusion 1.x"),
+    Case("a model for inpainting",
+         model_file("unet/config.json",
+                    lambda w: w.replace(b'"in_channels": 4', b'"in_channels": 9')),
+         f"{MODEL}.path", "a unet for 9 channels where its vae makes 4", "Use a Stable Diffusion"),
     Case("a model that is not on the hub",
          put("spec.model", {"repo": "me/gone", "revision": "main"}),
          f"{MODEL}.repo", "there is no model me/gone", "Check the name"),

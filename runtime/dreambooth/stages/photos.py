@@ -1,5 +1,6 @@
 """Stage 1: fetch the photos, refuse what cannot be used, make the rest upright RGB."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -73,9 +74,11 @@ def _listing(context: StageContext) -> list[list[str]]:
         return []
     for root in (context.workspace.root, context.job.manifest_dir):
         folder = root / path
-        if folder.is_dir():
-            files = sorted(file for file in folder.iterdir() if file.is_file())
-            return [[file.name, file_digest(file)] for file in files]
+        # Fetching says better what cannot be read, and why.
+        with contextlib.suppress(OSError):
+            if folder.is_dir():
+                files = sorted(file for file in folder.iterdir() if file.is_file())
+                return [[file.name, file_digest(file)] for file in files]
     return []
 
 
