@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from dreambooth.errors import DreamBoothError, UserError
+from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
@@ -93,14 +94,12 @@ def train_worker(config: dict[str, Any]) -> None:
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
     device = _prepare(world)
     store = CheckpointStore(Path(plan.checkpoints), plan.key, plan.owner)
-    if world.rank == 0:
-        store.prepare()
-    world.barrier()
+    _by_first(world, store.prepare)
     latest = store.latest()
     model = StableDiffusion.load(Path(plan.base_model)).to(device)
     data = _encode(plan, model, device)
-    selection = _Selection(_judge(plan, model, device) if world.rank == 0 else None)
-    selection.start(latest)
+    selection = _Selection()
+    _by_first(world, lambda: selection.start(_judge(plan, model, device), latest))
     if plan.lora is not None:
         model.add_lora(
             plan.lora.rank,
@@ -118,20 +117,24 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
         _check(loss, trainer.step)
         telemetry.step(trainer.step, loss)
         if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
-            if world.rank == 0:
-                selection.consider(trainer.step, plan.steps)
-                _keep(store, trainer, selection)
-            world.barrier()
+            _by_first(world, lambda: _keep(plan, store, trainer, selection))
+    _by_first(world, lambda: _end(plan, model, store, trainer, selection))
+
+
+def _by_first(world: World, work: Callable[[], None]) -> None:
+    """Lets the first worker do what one has to do alone; the others wait.
+
+    Raises:
+        DreamBoothError: If it failed, and in all workers: they would wait for it without end.
+    """
+    failure: DreamBoothError | None = None
     if world.rank == 0:
-        if trainer.step not in store.steps():
-            # Stopped between two checkpoints. Nothing is measured, or a job that goes on from here
-            # would choose among others than one that was never stopped.
-            _keep(store, trainer, selection)
-        chosen = selection.best(trainer.step)
-        trainer.load_weights(store.load_weights(chosen))
-        store.check_owner()
-        _save(plan, model, trainer, selection, chosen)
-    world.barrier()
+        try:
+            work()
+        except DreamBoothError as error:
+            failure = error
+    if world.agree(failure is not None):
+        raise failure or InfrastructureError("the first worker failed")
 
 
 def _check(loss: float, step: int) -> None:
@@ -150,25 +153,51 @@ def _time_is_up(plan: TrainingPlan, world: World) -> bool:
     return plan.stop_at is not None and world.agree(time.time() >= plan.stop_at)
 
 
-def _keep(store: CheckpointStore, trainer: Trainer, selection: "_Selection") -> None:
+def _keep(
+    plan: TrainingPlan, store: CheckpointStore, trainer: Trainer, selection: "_Selection"
+) -> None:
+    """Measures where that is due, and saves."""
+    selection.consider(trainer.step, plan.steps)
+    _save_state(store, trainer, selection)
+
+
+def _save_state(store: CheckpointStore, trainer: Trainer, selection: "_Selection") -> None:
     store.save(trainer.checkpoint({"selection": selection.to_json()}))
     store.keep_only({trainer.step, selection.best(trainer.step)})
+
+
+def _end(
+    plan: TrainingPlan,
+    model: StableDiffusion,
+    store: CheckpointStore,
+    trainer: Trainer,
+    selection: "_Selection",
+) -> None:
+    if trainer.step not in store.steps():
+        # Stopped between two checkpoints. Nothing is measured, or a job that goes on from here
+        # would choose among others than one that was never stopped.
+        _save_state(store, trainer, selection)
+    chosen = selection.best(trainer.step)
+    trainer.load_weights(store.load_weights(chosen))
+    store.check_owner()
+    _save(plan, model, trainer, selection, chosen)
 
 
 class _Selection:
     """What has been measured so far; part of every checkpoint, so that nothing is drawn twice."""
 
-    def __init__(self, judge: CheckpointJudge | None) -> None:
-        self._judge = judge
+    def __init__(self) -> None:
+        self._judge: CheckpointJudge | None = None
         self._base: Measurement | None = None
         self._measured: dict[int, Measurement] = {}
 
-    def start(self, latest: Checkpoint | None) -> None:
-        """Takes over what `latest` knows, or measures the base model."""
-        if self._judge is None:
+    def start(self, judge: CheckpointJudge | None, latest: Checkpoint | None) -> None:
+        """Takes over what `latest` knows, or measures the base model; without a judge neither."""
+        self._judge = judge
+        if judge is None:
             return
         if latest is None:
-            self._base = self._judge.measure()
+            self._base = judge.measure()
             return
         known = latest.meta["selection"]
         self._base = measurement_from(known["base"])
