@@ -85,6 +85,10 @@ format: $(ENV) ## Format the code and mend what can be mended
 generate: $(ENV) ## Make the generated files anew: copies of the API, its reference
 	$(BIN)/python -m tools.generate
 
+.PHONY: generate-chart
+generate-chart: ## Make the Helm chart's README anew (needs Go, once)
+	"$$(python3 tools/cluster binaries helm-docs | sed -n 's/^helm-docs //p')" --chart-search-root=charts --sort-values-order=file --log-level=error
+
 .PHONY: lock
 lock: $(ENV) ## Lock the dependencies anew; ARGS=--upgrade takes newer versions
 	$(RUN) python -m tools.locks $(ARGS)

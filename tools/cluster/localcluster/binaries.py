@@ -30,6 +30,7 @@ class Module:
     pinned: str | None = None  # the module whose version is stamped
     stamp: dict[str, str] = field(default_factory=dict)  # variable → template over the version
     files: dict[str, str] = field(default_factory=dict)  # cached name → folder of the module
+    runs_here: bool = True  # whether the cluster needs it; the others are for tests
 
     @property
     def folder(self) -> Path:
@@ -105,8 +106,17 @@ ALL = (
         pinned="sigs.k8s.io/kwok",
         stamp={"sigs.k8s.io/kwok/pkg/consts.Version": "{version}"},
     ),
+    Module(
+        "charts",
+        {
+            "helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+            "helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs",
+        },
+        runs_here=False,
+    ),
 )
 PROGRAMS = {program: module for module in ALL for program in module.programs}
+_CLUSTER = tuple(program for program, module in PROGRAMS.items() if module.runs_here)
 
 
 @cache
@@ -146,7 +156,7 @@ def crds() -> Path:
     return output_folder(PROGRAMS["kuberay-operator"]) / "crds"
 
 
-def ensure(programs: Iterable[str] = tuple(PROGRAMS)) -> bool:
+def ensure(programs: Iterable[str] = _CLUSTER) -> bool:
     """Build the modules of these programs that are not cached; tell whether any was.
 
     Raises:
