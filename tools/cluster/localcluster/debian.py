@@ -23,7 +23,7 @@ FOR_NODES = {
     "nsenter": "util-linux",
     "openssl": "openssl",
 }
-FOR_IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+FOR_IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "skopeo": "skopeo"}
 
 
 def missing(wanted: dict[str, str]) -> list[str]:

@@ -105,9 +105,13 @@ def _export(image: Image) -> None:
     # The index would list earlier builds for ever.
     (image.layout / "index.json").unlink(missing_ok=True)
     image.layout.parent.mkdir(parents=True, exist_ok=True)
-    # Layers as they are: compressing gigabytes costs more than copying them on one machine.
+    # Layers as they are: compressing gigabytes costs more than copying them on one machine, and
+    # only under the names they have in the store are those of the last time found and kept.
+    # Buildah's own push always compresses for this format.
+    store = f"overlay@{CACHE / 'buildah'}+{_RUN}"
     run_logged(
-        [*_BUILDAH, "push", "--disable-compression", image.reference] + [f"oci:{image.layout}"],
+        ["skopeo", "--insecure-policy", "copy", "--dest-oci-accept-uncompressed-layers"]
+        + [f"containers-storage:[{store}]{image.reference}", f"oci:{image.layout}"],
         _log(f"export-{image.name}"),
         environment={**os.environ, "TMPDIR": str(_folder("tmp"))},
         timeout=900,
