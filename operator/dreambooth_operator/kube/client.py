@@ -18,6 +18,7 @@ import kopf
 from dreambooth_operator.clock import to_text
 from dreambooth_operator.kube.errors import (
     Conflict,
+    Invalid,
     KindNotServed,
     KubeError,
     NotFound,
@@ -36,6 +37,7 @@ PAGE = 500
 CONNECTIONS = 32
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_UNTYPED = "failed to create typed patch object"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 Objects = list[Object]
@@ -264,6 +266,9 @@ def _error(what: str, status: int, text: str, retry_after: str | None) -> KubeEr
         return KindNotServed(message, status=status)
     if status == 404:
         return NotFound(message, status=status)
+    if status == 500 and _UNTYPED in message:
+        # So the API calls a field that it does not know, or one of a wrong type, in an apply.
+        return Invalid(message, status=status)
     wait = float(retry_after) if retry_after and retry_after.isdigit() else None
     return error_for(status, message, retry_after=wait)
 

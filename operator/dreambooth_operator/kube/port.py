@@ -55,16 +55,22 @@ class KubeApi(Protocol):
         """Server-side apply with the full intent, forced, as `FIELD_MANAGER`; makes the object.
 
         Raises:
-            Conflict: If `metadata.uid` or `metadata.resourceVersion` is given and another.
+            Conflict: If `metadata.resourceVersion` is given and another, or `metadata.uid` is given
+                and there is no object.
+            Invalid: If the API refuses the content, or `metadata.uid` is given and another.
         """
         ...
 
     async def apply_status(self, obj: Object) -> Object:
         """Server-side apply of the object's status alone; never makes the object.
 
+        The API does not look at `metadata.uid` here: give `metadata.resourceVersion`, which no two
+        objects share.
+
         Raises:
             NotFound: If the object is gone.
-            Conflict: If `metadata.uid` or `metadata.resourceVersion` is given and another.
+            Conflict: If `metadata.resourceVersion` is given and another.
+            Invalid: If the API refuses the content.
         """
         ...
 

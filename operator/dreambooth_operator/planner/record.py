@@ -19,7 +19,7 @@ from dreambooth_operator.reasons import FailureClass
 
 MAX_BYTES = 64 * 1024
 STAGES = ("photos", "classImages", "train", "generate", "evaluate")
-MAX_WARNINGS = 10
+MAX_WARNINGS = 20
 # More than any real figure, and exact in every JSON library.
 _LARGEST = 10**12
 

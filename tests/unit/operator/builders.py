@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dreambooth.api.crd import job_schema
+from dreambooth.api.schema import schema_problems
 from dreambooth_operator.clock import to_text
 from dreambooth_operator.config import (
     Backoff,
@@ -23,6 +25,7 @@ from dreambooth_operator.planner.observed import KubeRay, Observed
 from dreambooth_operator.planner.plan import Plan
 from dreambooth_operator.planner.planning import plan
 
+STATUS = job_schema()["properties"]["status"]
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
@@ -228,7 +231,8 @@ class World:
         for deletion in decided.delete:
             self._delete(deletion.ref, deletion.uid)
         if decided.status is not None:
-            self.job["status"] = json.loads(json.dumps(decided.status))
+            self.job["status"] = json.loads(json.dumps(decided.status, allow_nan=False))
+            assert schema_problems(self.status, STATUS) == []
             self.writes += 1
         self.told += decided.events
         self.writes += len(decided.apply) + len(decided.delete) + len(decided.events)
