@@ -10,7 +10,7 @@ PYTHON ?= python3
 # Passed on to the command a target runs, e.g. make test ARGS="-x -k photos".
 ARGS ?=
 # What `make test` runs.
-TESTS ?= tests/unit
+TESTS ?= tests/unit tests/simulation tests/contract
 # Workspace and manifest of the demo.
 DEMO_WORKSPACE ?= .demo
 DEMO_MANIFEST ?= examples/robot.yaml

@@ -78,7 +78,7 @@ class FakeApi:
     ) -> list[Object]:
         """See `KubeApi`."""
         return await self._carry(
-            "list", kind, "", lambda: self._server.find_all(kind, namespace, labels)
+            "list", kind, "", lambda: self._server.get_all(kind, namespace, labels)
         )
 
     async def apply(self, obj: Object) -> Object:

@@ -35,7 +35,7 @@ class FaultyLine:
         at: With which of the counted calls, the first is 1.
         counts: Which calls are counted.
         die: Ends the operator.
-        calls: The counted calls so far.
+        calls: All calls so far.
     """
 
     fault: Fault | None = None
@@ -43,15 +43,15 @@ class FaultyLine:
     counts: Callable[[Call], bool] = lambda call: call.is_write
     die: Callable[[], None] = lambda: None
     calls: list[Call] = field(default_factory=list)
+    _counted: int = 0
 
     async def carry(self, call: Call, perform: Callable[[], T]) -> T:
         """See `Line`."""
         # Every call takes its time, so that others come in between.
         await asyncio.sleep(0)
-        if not self.counts(call):
-            return perform()
         self.calls.append(call)
-        if self.fault is None or len(self.calls) != self.at:
+        self._counted += self.counts(call)
+        if self.fault is None or self._counted != self.at or not self.counts(call):
             return perform()
         return await self._fail(self.fault, perform)
 

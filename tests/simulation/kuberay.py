@@ -73,6 +73,11 @@ class KubeRay:
         for cluster in self.server.find_all(RAY_CLUSTER):
             self._start_pods(cluster)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are clusters, with which things happen in time."""
+        return bool(self.server.find_all(RAY_CLUSTER))
+
     def _step(self, ray_job: Object) -> None:
         status = ray_job.get("status", {})
         state = status.get("jobDeploymentStatus", "")

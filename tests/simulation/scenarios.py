@@ -105,9 +105,7 @@ async def lose_the_head(world: World) -> None:
 
 SUCCESS = Scenario("apply until success", apply)
 USER_FAILURE = Scenario("photos are missing", apply, (Life(20, "user"),), "Failed")
-RETRY = Scenario(
-    "the volume is full once", apply, (Life(20, "infrastructure"), Life(20)), tries=2
-)
+RETRY = Scenario("the volume is full once", apply, (Life(20, "infrastructure"), Life(20)), tries=2)
 SUSPEND = Scenario("suspend and resume", suspend_and_resume, tries=2)
 DELETE = Scenario("delete in mid-training", delete_mid_train, phase=None)
 TTL = Scenario("gone some time after the end", apply_with_ttl, phase=None)

@@ -9,9 +9,10 @@ Not here: other patches than merge patches, field selectors, chunked lists, admi
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from dreambooth_operator.kube.errors import KindNotServed, error_for
@@ -39,19 +40,26 @@ class Stored:
 
     Attributes:
         text: The object as JSON.
+        metadata: Its metadata, for the server alone.
         owners: Who owns which fields of the object.
         status_owners: Who owns which fields of its status.
     """
 
     text: str
+    metadata: Mapping[str, Any]
     owners: Mapping[str, frozenset[ownership.Path]]
     status_owners: Mapping[str, frozenset[ownership.Path]]
 
     @property
-    def object(self) -> Object:
-        """A copy of the object."""
+    def copy(self) -> Object:
+        """The object, for whoever asked to keep."""
         found: Object = json.loads(self.text)
         return found
+
+    @cached_property
+    def view(self) -> Object:
+        """The object, for all to look at and nobody to change: parsing costs time."""
+        return self.copy
 
 
 @dataclass
@@ -74,7 +82,8 @@ class ApiServer:
     made: dict[tuple[str, str], int] = field(default_factory=dict)
     past: dict[Ref, list[Stored | None]] = field(default_factory=dict)
     _stored: dict[Ref, Stored] = field(default_factory=dict)
-    _revision: int = 0
+    # As if there had been others before.
+    _revision: int = 1000
     _uids: int = 0
 
     def get(self, ref: Ref) -> Object:
@@ -83,29 +92,39 @@ class ApiServer:
         Raises:
             NotFound: If there is none; `KindNotServed` if the kind is not known.
         """
-        return self._existing(ref).object
+        return self._existing(ref).copy
 
-    def find(self, ref: Ref) -> Object | None:
-        """Read one object, or None if there is none."""
-        stored = self._stored.get(ref)
-        return stored.object if stored else None
-
-    def find_all(
-        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> list[Object]:
+    def get_all(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Object]:
         """Read all objects with these labels.
 
         Raises:
             KindNotServed: If the kind is not known.
         """
         self._check_served(kind)
-        found = [
-            stored.object
+        return [stored.copy for stored in self._all(kind, namespace, labels)]
+
+    def find(self, ref: Ref) -> Object | None:
+        """An object to look at, or None if there is none."""
+        stored = self._stored.get(ref)
+        return stored.view if stored else None
+
+    def find_all(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """All objects with these labels, to look at."""
+        return [stored.view for stored in self._all(kind, namespace, labels or {})]
+
+    def _all(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str]
+    ) -> Iterable[Stored]:
+        wanted = labels.items()
+        return [
+            stored
             for ref, stored in self._stored.items()
-            if ref.kind == kind and namespace in (None, ref.namespace)
+            if ref.kind == kind
+            and namespace in (None, ref.namespace)
+            and wanted <= stored.metadata.get("labels", {}).items()
         ]
-        wanted = (labels or {}).items()
-        return [obj for obj in found if wanted <= obj["metadata"].get("labels", {}).items()]
 
     def refs(self) -> list[Ref]:
         """All objects there are."""
@@ -119,18 +138,18 @@ class ApiServer:
         intent = _without_system(obj)
         if ref.kind in WITH_STATUS:
             intent.pop("status", None)
-        live = stored.object if stored else _without_system(_bare(ref))
+        live = stored.copy if stored else _without_system(_bare(ref))
         merged, owners = ownership.apply(
             live, intent, manager, stored.owners if stored else {}, _keys(ref.kind)
         )
-        base = stored or Stored("", {}, {})
+        base = stored or Stored("", {}, {}, {})
         return self._write(ref, stored, merged, replace(base, owners=owners))
 
     def apply_status(self, ref: Ref, obj: Object, manager: str) -> Object:
         """Server-side apply of status alone."""
         stored = self._existing(ref)
-        self._check_preconditions(ref, stored, obj["metadata"])
-        live = stored.object
+        self._check_preconditions(ref, stored, obj["metadata"], ("resourceVersion",))
+        live = stored.copy
         part = {"status": live.pop("status", {})}
         merged, owners = ownership.apply(
             part, {"status": obj.get("status", {})}, manager, stored.status_owners, _keys(ref.kind)
@@ -140,11 +159,12 @@ class ApiServer:
     def patch(self, ref: Ref, patch: Mapping[str, Any], manager: str) -> Object:
         """Merge patch, as `kubectl patch` and controllers other than ours write."""
         stored = self._existing(ref)
-        new = merge_patch(stored.object, patch)
+        old = stored.copy
+        new = merge_patch(old, patch)
         if ref.kind in WITH_STATUS:
-            new["status"] = stored.object.get("status", {})
+            new["status"] = old.get("status", {})
         owners = ownership.update(
-            _without_system(stored.object),
+            _without_system(old),
             _without_system(new),
             manager,
             stored.owners,
@@ -155,7 +175,7 @@ class ApiServer:
     def patch_status(self, ref: Ref, status: Mapping[str, Any], manager: str) -> Object:
         """Merge patch of status alone."""
         stored = self._existing(ref)
-        live = stored.object
+        live = stored.copy
         before = {"status": live.get("status", {})}
         after = merge_patch(before, {"status": status})
         owners = ownership.update(before, after, manager, stored.status_owners, _keys(ref.kind))
@@ -164,7 +184,7 @@ class ApiServer:
     def delete(self, ref: Ref, uid: str | None = None) -> None:
         """Delete, or mark as being deleted while there are finalizers."""
         stored = self._existing(ref)
-        obj = stored.object
+        obj = stored.copy
         if uid is not None and obj["metadata"]["uid"] != uid:
             raise error_for(409, f"Precondition failed: UID in precondition: {uid}")
         if obj["metadata"].get("finalizers"):
@@ -175,14 +195,14 @@ class ApiServer:
                     obj["metadata"]["generation"] += 1
                 self._keep(ref, obj, stored, "MODIFIED")
             return
-        self._drop(ref, obj)
+        self._drop(ref)
 
     def collect_garbage(self) -> bool:
         """Delete what only gone objects own; tell whether there was any."""
-        uids = {stored.object["metadata"]["uid"] for stored in self._stored.values()}
+        uids = {stored.metadata["uid"] for stored in self._stored.values()}
         found = False
         for ref, stored in list(self._stored.items()):
-            metadata = stored.object["metadata"]
+            metadata = stored.metadata
             owners = metadata.get("ownerReferences", ())
             if owners and not any(owner["uid"] in uids for owner in owners):
                 found = found or "deletionTimestamp" not in metadata
@@ -191,11 +211,11 @@ class ApiServer:
 
     def _write(self, ref: Ref, stored: Stored | None, obj: Object, form: Stored) -> Object:
         """Judge and store what somebody wants an object to be."""
-        old = stored.object if stored else None
         obj = stored_form(ref.kind, obj)
+        old = stored.view if stored else None
         judge(ref.kind, old, obj)
         judge_status(ref.kind, obj)
-        if old is None:
+        if stored is None or old is None:
             if ref.namespace not in self.namespaces:
                 raise error_for(404, f'namespaces "{ref.namespace}" not found')
             self._uids += 1
@@ -206,12 +226,12 @@ class ApiServer:
             self.made[count] = self.made.get(count, 0) + 1
             return self._keep(ref, obj, form, "ADDED")
         if obj == old:
-            self._stored[ref] = replace(form, text=stored.text if stored else "")
-            return old
+            self._stored[ref] = replace(form, text=stored.text, metadata=stored.metadata)
+            return stored.copy
         if ref.kind in WITH_GENERATION and _spec(obj) != _spec(old):
             obj["metadata"]["generation"] += 1
         if "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers"):
-            self._drop(ref, obj)
+            self._drop(ref)
             return obj
         return self._keep(ref, obj, form, "MODIFIED")
 
@@ -219,23 +239,22 @@ class ApiServer:
         self._revision += 1
         obj["metadata"]["resourceVersion"] = str(self._revision)
         self._remember(ref)
-        self._stored[ref] = replace(form, text=json.dumps(obj))
-        self._tell(change, ref)
-        return self._stored[ref].object
+        text = json.dumps(obj)
+        stored = self._stored[ref] = replace(form, text=text, metadata=json.loads(text)["metadata"])
+        self._tell(change, ref.kind, stored)
+        return stored.copy
 
-    def _drop(self, ref: Ref, obj: Object) -> None:
+    def _drop(self, ref: Ref) -> None:
         self._revision += 1
         self._remember(ref)
-        stored = self._stored.pop(ref)
-        for watcher in list(self.watchers):
-            watcher("DELETED", ref.kind, stored.object)
+        self._tell("DELETED", ref.kind, self._stored.pop(ref))
 
     def _remember(self, ref: Ref) -> None:
         self.past.setdefault(ref, []).append(self._stored.get(ref))
 
-    def _tell(self, change: Change, ref: Ref) -> None:
+    def _tell(self, change: Change, kind: Kind, stored: Stored) -> None:
         for watcher in list(self.watchers):
-            watcher(change, ref.kind, self._stored[ref].object)
+            watcher(change, kind, stored.view)
 
     def _existing(self, ref: Ref) -> Stored:
         self._check_served(ref.kind)
@@ -247,12 +266,20 @@ class ApiServer:
         if kind not in self.served:
             raise KindNotServed("the server could not find the requested resource", status=404)
 
-    def _check_preconditions(self, ref: Ref, stored: Stored | None, metadata: Object) -> None:
-        found = stored.object["metadata"] if stored else {}
-        for name in ("uid", "resourceVersion"):
+    def _check_preconditions(
+        self,
+        ref: Ref,
+        stored: Stored | None,
+        metadata: Object,
+        names: tuple[str, ...] = ("resourceVersion", "uid"),
+    ) -> None:
+        """Refuse to write to another object than the one that was meant; status knows no uid."""
+        found = stored.metadata if stored else {}
+        for name in names:
             wanted = metadata.get(name)
             if wanted is not None and wanted != found.get(name):
-                raise error_for(409, f"{ref}: {name} is {found.get(name)}, not {wanted}")
+                status = 422 if stored and name == "uid" else 409
+                raise error_for(status, f"{ref}: {name} is {found.get(name)}, not {wanted}")
 
     def _time(self) -> str:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")

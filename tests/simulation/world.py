@@ -1,4 +1,4 @@
-"""A whole world in virtual time: API server, KubeRay, nodes, people, and one operator or several."""
+"""A whole world in virtual time: API server, KubeRay, nodes, people and operators."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from dreambooth_operator.kube.kinds import EVENT, JOB, RAY_JOB, Kind, Object, Re
 from dreambooth_operator.names import JOB_LABEL
 from dreambooth_operator.queue import WorkQueue
 from dreambooth_operator.reconcile import Reconciler
-from tests.simulation.fake_api import FakeApi, Line
+from tests.simulation.fake_api import FakeApi
 from tests.simulation.faults import FaultyLine
 from tests.simulation.kuberay import KubeRay
 from tests.simulation.machines import Life, Nodes
@@ -27,6 +27,8 @@ from tests.simulation.virtual_time import VirtualLoop
 QUIET_SECONDS = 200
 LONGEST_SECONDS = 4 * 3600
 RESTART_SECONDS = 5
+# KubeRay looks every three seconds.
+LOOK_SECONDS = 2
 PERSON = "kubectl"
 
 Delivery = Callable[[Change, Kind, Object], None]
@@ -50,7 +52,7 @@ class Operator:
     """One process of the operator: its memory is the queue, and it goes with the process."""
 
     world: "World"
-    line: Line
+    line: FaultyLine
     config: Config = CONFIG
     queue: WorkQueue = field(default_factory=WorkQueue)
     alive: bool = True
@@ -85,7 +87,9 @@ class Operator:
 def key_of(obj: Object) -> str | None:
     """The key of the job that an object is about."""
     metadata = obj["metadata"]
-    name = metadata["name"] if obj["kind"] == JOB.name else metadata.get("labels", {}).get(JOB_LABEL)
+    name = (
+        metadata["name"] if obj["kind"] == JOB.name else metadata.get("labels", {}).get(JOB_LABEL)
+    )
     return f"{metadata['namespace']}/{name}" if name else None
 
 
@@ -107,6 +111,7 @@ class World:
         self.server.watchers.append(lambda *change: self.deliver(*change))
         self._machine_room = asyncio.ensure_future(self._keep_going())
         self._changes = 0
+        self._stir = asyncio.Event()
 
     def now(self) -> datetime:
         """The time."""
@@ -116,7 +121,11 @@ class World:
         """Start an operator; one that the line kills is started anew, as a Deployment does it."""
         line = line or FaultyLine()
         operator = Operator(self, line, config)
-        line.die = lambda: self._loop.call_soon(self._replace, operator)
+
+        def die() -> None:
+            self._loop.call_soon(self._replace, operator)
+
+        line.die = die
         self.operators.append(operator)
         operator.start()
         return operator
@@ -138,7 +147,7 @@ class World:
         quiet_since, seen = self._loop.time(), self._changes
         while self._loop.time() - quiet_since < QUIET_SECONDS or self.nodes.running:
             assert self._loop.time() < end, f"no rest: {self.story()}"
-            await self._pass(1)
+            await self._pass(4)
             if self._changes != seen:
                 quiet_since, seen = self._loop.time(), self._changes
 
@@ -148,7 +157,8 @@ class World:
 
     def status(self, name: str = "rex") -> Object:
         """A job's status, empty where there is none."""
-        return (self.job(name) or {}).get("status", {})
+        found: Object = (self.job(name) or {}).get("status", {})
+        return found
 
     def story(self) -> str:
         """What `kubectl describe` tells, for messages of failed tests."""
@@ -176,9 +186,10 @@ class World:
         await asyncio.sleep(seconds)
 
     async def _keep_going(self) -> None:
-        """What runs beside the operator."""
+        """What runs beside the operator; it sleeps until something changes when all is done."""
         self.server.watchers.append(self._count)
         while True:
+            seen = self._changes
             self.nodes.live()
             self.kuberay.look()
             while self.server.collect_garbage():
@@ -187,10 +198,14 @@ class World:
             assert len(running) == len({name.rsplit("-", 1)[0] for name in running}), (
                 f"two tries of a job at once: {running}"
             )
-            await asyncio.sleep(1)
+            if self._changes == seen and not self.kuberay.busy:
+                self._stir.clear()
+                await self._stir.wait()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _count(self, change: Change, kind: Kind, obj: Object) -> None:
         self._changes += 1
+        self._stir.set()
 
 
 @contextmanager

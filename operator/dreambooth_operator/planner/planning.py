@@ -78,7 +78,9 @@ def _rest(job: Job, observed: Observed, now: datetime) -> Plan:
         return Plan(delete=tuple(deletions), status=status)
     due = end + timedelta(seconds=job.ttl) if job.ttl < 10**9 else None
     if due and due <= now:
-        return Plan(delete=(*deletions, Deletion(ref_of(job.raw), job.names.uid)))
+        # Whoever refuses it now may not refuse it later.
+        own = Deletion(ref_of(job.raw), job.names.uid)
+        return Plan(delete=(*deletions, own), requeue_after=WAIT_SECONDS)
     wait = (due - now).total_seconds() if due else None
     return Plan(delete=tuple(deletions), status=status, requeue_after=wait)
 

@@ -1,0 +1,378 @@
+"""What the operator relies on of the API, of the real one and of the fake alike."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dreambooth_operator.kube.errors import Conflict, Invalid, KindNotServed, NotFound
+from dreambooth_operator.kube.kinds import CONFIG_MAP, RAY_JOB, Kind, Object, Ref, ref_of
+from dreambooth_operator.kube.port import Event
+from tests.contract.conftest import Side
+from tests.unit.api.rule_cases import a_manifest
+
+OTHER_UID = "00000000-1111-2222-3333-444444444444"
+
+
+@pytest.fixture
+def namespace(side: Side) -> str:
+    return side.hands.namespace()
+
+
+def a_job(namespace: str, **changes: Any) -> Object:
+    return a_manifest(**{"metadata.namespace": namespace}, **changes)
+
+
+def a_config_map(namespace: str, **data: str) -> Object:
+    return CONFIG_MAP.new(namespace, "photos", data=data)
+
+
+def a_ray_job(namespace: str, **spec: Any) -> Object:
+    return RAY_JOB.new(namespace, "rex-1", spec={"entrypoint": "dreambooth", **spec})
+
+
+def a_status(job: Object, **status: Any) -> Object:
+    """The status alone, as the operator applies it to the very job."""
+    return {
+        "apiVersion": job["apiVersion"],
+        "kind": job["kind"],
+        "metadata": {name: job["metadata"][name] for name in ("name", "namespace", "uid")},
+        "status": status,
+    }
+
+
+def a_condition(name: str, message: str = "") -> Object:
+    return {
+        "type": name,
+        "status": "True",
+        "lastTransitionTime": "2026-11-25T12:00:00Z",
+        "reason": "Because",
+        "message": message,
+    }
+
+
+def version(obj: Object) -> str:
+    found: str = obj["metadata"]["resourceVersion"]
+    return found
+
+
+def test_an_object_that_is_applied_for_the_first_time_is_made(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    assert made["metadata"]["uid"]
+    assert made["data"] == {"rex": "woof"}
+    assert side.ask(side.api.get(ref_of(made))) == made
+
+
+def test_an_object_that_is_not_there_is_not_found(side: Side, namespace: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        side.ask(side.api.get(Ref(CONFIG_MAP, namespace, "photos")))
+    assert not isinstance(caught.value, KindNotServed)
+
+
+def test_a_kind_that_is_not_installed_is_told_from_an_object_that_is_not_there(
+    side: Side, namespace: str
+) -> None:
+    missing = Kind("ray.io/v9", "RayJob", "rayjobs")
+    with pytest.raises(KindNotServed):
+        side.ask(side.api.list(missing, namespace, {}))
+    with pytest.raises(KindNotServed):
+        side.ask(side.api.get(Ref(missing, namespace, "rex")))
+
+
+def test_applying_the_same_again_changes_nothing(side: Side, namespace: str) -> None:
+    first = side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    second = side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    assert version(first) == version(second)
+
+
+def test_what_is_no_longer_applied_goes_and_what_others_added_stays(
+    side: Side, namespace: str
+) -> None:
+    made = side.ask(side.api.apply(a_config_map(namespace, rex="woof", tom="meow")))
+    side.hands.patch(ref_of(made), {"data": {"bob": "moo"}})
+    now = side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    assert now["data"] == {"rex": "woof", "bob": "moo"}
+
+
+def test_a_map_that_is_no_longer_applied_goes_whole(side: Side, namespace: str) -> None:
+    side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    now = side.ask(side.api.apply(CONFIG_MAP.new(namespace, "photos")))
+    assert "data" not in now
+
+
+def test_an_edit_by_others_is_undone_by_the_next_apply(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    side.hands.patch(ref_of(made), {"data": {"rex": "meow"}})
+    assert side.ask(side.api.apply(a_config_map(namespace, rex="woof")))["data"]["rex"] == "woof"
+
+
+def test_what_others_wrote_into_an_empty_object_survives_an_apply(
+    side: Side, namespace: str
+) -> None:
+    made = side.ask(side.api.apply(CONFIG_MAP.new(namespace, "photos")))
+    side.hands.patch(ref_of(made), {"data": {"progress": "{}"}})
+    now = side.ask(side.api.apply(CONFIG_MAP.new(namespace, "photos")))
+    assert now["data"] == {"progress": "{}"}
+
+
+def test_what_two_want_goes_only_when_neither_wants_it(side: Side, namespace: str) -> None:
+    side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    side.hands.apply(a_config_map(namespace, rex="woof"))
+    assert side.ask(side.api.apply(CONFIG_MAP.new(namespace, "photos")))["data"] == {"rex": "woof"}
+    side.hands.apply(CONFIG_MAP.new(namespace, "photos"))
+    assert "data" not in side.hands.get(Ref(CONFIG_MAP, namespace, "photos"))
+
+
+def test_applying_to_another_version_than_the_one_meant_is_a_conflict(
+    side: Side, namespace: str
+) -> None:
+    side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    meant = a_config_map(namespace, rex="meow")
+    meant["metadata"]["resourceVersion"] = "1"
+    with pytest.raises(Conflict):
+        side.ask(side.api.apply(meant))
+
+
+def test_applying_to_another_object_than_the_one_meant_is_invalid(
+    side: Side, namespace: str
+) -> None:
+    side.ask(side.api.apply(a_config_map(namespace, rex="woof")))
+    meant = a_config_map(namespace, rex="meow")
+    meant["metadata"]["uid"] = OTHER_UID
+    with pytest.raises(Invalid):
+        side.ask(side.api.apply(meant))
+
+
+def test_applying_to_an_object_that_is_gone_does_not_make_another(
+    side: Side, namespace: str
+) -> None:
+    meant = a_config_map(namespace, rex="woof")
+    meant["metadata"]["uid"] = OTHER_UID
+    with pytest.raises(Conflict):
+        side.ask(side.api.apply(meant))
+
+
+def test_nothing_is_made_in_a_namespace_that_is_not_there(side: Side) -> None:
+    with pytest.raises(NotFound):
+        side.ask(side.api.apply(a_config_map("nowhere", rex="woof")))
+
+
+def test_a_label_that_is_too_long_is_invalid(side: Side, namespace: str) -> None:
+    labelled = a_config_map(namespace)
+    labelled["metadata"]["labels"] = {"name": "x" * 64}
+    with pytest.raises(Invalid):
+        side.ask(side.api.apply(labelled))
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_config_map_beyond_a_mebibyte_is_invalid(side: Side, namespace: str) -> None:
+    with pytest.raises(Invalid):
+        side.ask(side.api.apply(a_config_map(namespace, rex="w" * (2**20 + 1))))
+
+
+def test_a_job_is_stored_with_its_defaults(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    assert job["spec"]["retries"] == 3
+    assert job["spec"]["cluster"] == {"workers": 1}
+    assert side.ask(side.api.get(ref_of(job)))["spec"] == job["spec"]
+
+
+def test_a_job_that_breaks_a_rule_is_invalid(side: Side, namespace: str) -> None:
+    with pytest.raises(Invalid, match="Give each prompt once"):
+        prompts = ["a {token} {class}"] * 2
+        side.hands.apply(a_job(namespace, **{"spec.generation.prompts": prompts}))
+
+
+def test_what_cannot_be_changed_of_a_job_is_invalid(side: Side, namespace: str) -> None:
+    side.hands.apply(a_job(namespace))
+    with pytest.raises(Invalid, match="retries cannot be changed"):
+        side.hands.apply(a_job(namespace, **{"spec.retries": 7}))
+
+
+def test_a_generation_counts_changes_of_what_is_wanted(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    assert job["metadata"]["generation"] == 1
+    side.ask(side.api.apply_status(a_status(job, phase="Pending")))
+    side.hands.patch(ref_of(job), {"metadata": {"labels": {"team": "pets"}}})
+    assert side.hands.get(ref_of(job))["metadata"]["generation"] == 1
+    assert side.hands.patch(ref_of(job), {"spec": {"suspend": True}})["metadata"]["generation"] == 2
+
+
+def test_a_status_is_applied_without_touching_anything_else(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    asked = a_status(job, phase="Pending")
+    asked["spec"] = {"suspend": True}
+    after = side.ask(side.api.apply_status(asked))
+    assert after["status"] == {"phase": "Pending"}
+    assert after["spec"] == job["spec"]
+
+
+def test_a_status_is_left_alone_by_who_applies_the_object(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    side.ask(side.api.apply_status(a_status(job, phase="Pending")))
+    again = a_job(namespace, **{"spec.suspend": True})
+    again["status"] = {"phase": "Failed"}
+    assert side.hands.apply(again)["status"] == {"phase": "Pending"}
+
+
+def test_a_status_is_never_applied_to_nothing(side: Side, namespace: str) -> None:
+    job = a_job(namespace)
+    job["metadata"]["uid"] = OTHER_UID
+    with pytest.raises((NotFound, Conflict)):
+        side.ask(side.api.apply_status(a_status(job, phase="Pending")))
+
+
+def test_a_status_for_another_version_is_a_conflict(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    asked = a_status(job, phase="Pending")
+    side.hands.patch(ref_of(job), {"metadata": {"labels": {"team": "pets"}}})
+    asked["metadata"]["resourceVersion"] = version(job)
+    with pytest.raises(Conflict):
+        side.ask(side.api.apply_status(asked))
+
+
+def test_a_status_for_a_job_made_again_under_the_same_name_is_a_conflict(
+    side: Side, namespace: str
+) -> None:
+    job = side.hands.apply(a_job(namespace))
+    asked = a_status(job, phase="Pending")
+    asked["metadata"]["resourceVersion"] = version(job)
+    side.hands.delete(ref_of(job))
+    side.hands.apply(a_job(namespace))
+    with pytest.raises(Conflict):
+        side.ask(side.api.apply_status(asked))
+
+
+def test_applying_the_same_status_again_changes_nothing(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    asked = a_status(job, conditions=[a_condition("Accepted")], progress={"percent": 3})
+    first = side.ask(side.api.apply_status(asked))
+    assert version(side.ask(side.api.apply_status(asked))) == version(first)
+
+
+def test_conditions_are_told_apart_by_their_type(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    first = [a_condition("Accepted", "yes"), a_condition("Running")]
+    side.ask(side.api.apply_status(a_status(job, conditions=first)))
+    second = [a_condition("Accepted", "still"), a_condition("Succeeded")]
+    after = side.ask(side.api.apply_status(a_status(job, conditions=second)))
+    by_type = {each["type"]: each for each in after["status"]["conditions"]}
+    assert by_type == {"Accepted": second[0], "Succeeded": second[1]}
+
+
+def test_tries_are_told_apart_by_their_number(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    tries = [{"number": 1, "rayJob": "rex-1"}, {"number": 2}]
+    side.ask(side.api.apply_status(a_status(job, attempts=tries)))
+    changed = [{"number": 1, "reason": "Lost"}, {"number": 2}]
+    after = side.ask(side.api.apply_status(a_status(job, attempts=changed)))
+    assert after["status"]["attempts"] == changed
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Happy"},
+        {"progress": {"percent": 101}},
+        {"progress": {"percent": "3"}},
+        {"mood": "happy"},
+        {"gpuSeconds": -1},
+        {"conditions": [{"type": "Accepted"}]},
+        {"attempts": [{"number": 1, "message": "x" * 4097}]},
+    ],
+    ids=str,
+)
+def test_a_status_outside_the_definition_is_invalid(
+    side: Side, namespace: str, status: Object
+) -> None:
+    job = side.hands.apply(a_job(namespace))
+    with pytest.raises(Invalid):
+        side.ask(side.api.apply_status(a_status(job, **status)))
+
+
+def test_only_the_very_object_is_deleted(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_ray_job(namespace)))
+    with pytest.raises(Conflict):
+        side.ask(side.api.delete(ref_of(made), OTHER_UID))
+    assert side.ask(side.api.get(ref_of(made)))["metadata"]["uid"] == made["metadata"]["uid"]
+    side.ask(side.api.delete(ref_of(made), made["metadata"]["uid"]))
+    with pytest.raises(NotFound):
+        side.ask(side.api.get(ref_of(made)))
+    with pytest.raises(NotFound):
+        side.ask(side.api.delete(ref_of(made), made["metadata"]["uid"]))
+
+
+def test_an_object_made_again_is_another_one(side: Side, namespace: str) -> None:
+    first = side.ask(side.api.apply(a_ray_job(namespace)))
+    side.hands.delete(ref_of(first))
+    second = side.ask(side.api.apply(a_ray_job(namespace)))
+    assert first["metadata"]["uid"] != second["metadata"]["uid"]
+
+
+def test_an_object_with_a_finalizer_stays_until_it_is_taken_off(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_ray_job(namespace)))
+    ref, uid = ref_of(made), made["metadata"]["uid"]
+    side.hands.patch(ref, {"metadata": {"finalizers": ["ray.io/rayjob-finalizer"]}})
+    side.ask(side.api.delete(ref, uid))
+    there = side.ask(side.api.get(ref))
+    assert there["metadata"]["deletionTimestamp"]
+    side.ask(side.api.delete(ref, uid))
+    assert side.ask(side.api.get(ref))["metadata"]["uid"] == uid
+    side.hands.patch(ref, {"metadata": {"finalizers": None}})
+    with pytest.raises(NotFound):
+        side.ask(side.api.get(ref))
+
+
+def test_the_status_of_a_ray_job_is_kuberays_and_its_spec_ours(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_ray_job(namespace)))
+    side.hands.patch_status(ref_of(made), {"jobDeploymentStatus": "Running"})
+    after = side.ask(side.api.apply(a_ray_job(namespace, suspend=True)))
+    assert after["status"]["jobDeploymentStatus"] == "Running"
+    assert after["spec"]["suspend"] is True
+    assert after["metadata"]["generation"] == 2
+
+
+def test_a_finalizer_of_others_survives_an_apply(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_ray_job(namespace)))
+    side.hands.patch(ref_of(made), {"metadata": {"finalizers": ["ray.io/rayjob-finalizer"]}})
+    after = side.ask(side.api.apply(a_ray_job(namespace, suspend=True)))
+    assert after["metadata"]["finalizers"] == ["ray.io/rayjob-finalizer"]
+
+
+def test_objects_are_listed_by_all_of_the_labels(side: Side, namespace: str) -> None:
+    for name, labels in {"a": {"x": "1"}, "b": {"x": "1", "y": "2"}, "c": {"y": "2"}}.items():
+        obj = a_ray_job(namespace)
+        obj["metadata"] |= {"name": name, "labels": {"in": namespace, **labels}}
+        side.ask(side.api.apply(obj))
+
+    def names(within: str | None, **labels: str) -> list[str]:
+        found = side.ask(side.api.list(RAY_JOB, within, {"in": namespace, **labels}))
+        return sorted(obj["metadata"]["name"] for obj in found)
+
+    assert names(namespace, x="1") == ["a", "b"]
+    assert names(None, x="1", y="2") == ["b"]
+    assert names(namespace) == ["a", "b", "c"]
+    assert names("elsewhere") == []
+
+
+def test_listed_objects_say_what_they_are(side: Side, namespace: str) -> None:
+    made = side.ask(side.api.apply(a_ray_job(namespace)))
+    assert side.ask(side.api.list(RAY_JOB, namespace, {})) == [made]
+
+
+def test_people_read_events_about_a_job(side: Side, namespace: str) -> None:
+    job = side.hands.apply(a_job(namespace))
+    side.ask(side.api.event(job, Event("Warning", "Retrying", "A machine was lost.")))
+    (event,) = side.hands.events(namespace)
+    assert event["involvedObject"]["uid"] == job["metadata"]["uid"]
+    assert (event["type"], event["reason"]) == ("Warning", "Retrying")
+    assert event["message"] == "A machine was lost."
+
+
+def test_checking_an_object_makes_nothing(side: Side, namespace: str) -> None:
+    asked = a_ray_job(namespace)
+    before = copy.deepcopy(asked)
+    side.ask(side.api.check(asked))
+    assert asked == before
+    with pytest.raises(NotFound):
+        side.ask(side.api.get(ref_of(asked)))
