@@ -164,16 +164,20 @@ def test_commands_answer_without_loading_the_libraries_that_train() -> None:
     assert "dreambooth.errors" in loaded
 
 
-def test_what_the_runtime_imports_is_what_it_asks_for() -> None:
-    project = tomllib.loads((ROOT / "runtime" / "pyproject.toml").read_text())["project"]
+@pytest.mark.parametrize(
+    ("folder", "package", "known"),
+    [("runtime", "dreambooth", "torch"), ("operator", "dreambooth_operator", "kopf")],
+)
+def test_what_a_package_imports_is_what_it_asks_for(folder: str, package: str, known: str) -> None:
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
     asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     homes = metadata.packages_distributions()
     imported = {
         module
-        for _, text in texts("runtime/dreambooth/**/*.py")
+        for _, text in texts(f"{folder}/{package}/**/*.py")
         for node in ast.walk(ast.parse(text))
         for module in _imported(node)
-        if module not in sys.stdlib_module_names and module != "dreambooth"
+        if module not in sys.stdlib_module_names and module != package
     }
     missing = {
         module
@@ -181,11 +185,25 @@ def test_what_the_runtime_imports_is_what_it_asks_for() -> None:
         if asked.isdisjoint(canonicalize_name(home) for home in homes.get(module, []))
     }
     assert missing == set()
-    assert "torch" in imported
+    assert known in imported
+
+
+def test_the_operator_starts_without_the_libraries_that_train() -> None:
+    program = "import sys\nimport dreambooth_operator.main\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    loaded = set(run.stdout.split())
+    assert (HEAVY | {"dreambooth", "kubernetes"}) & loaded == set()
+    assert "dreambooth_operator.service" in loaded
 
 
 def test_a_changed_requirement_makes_its_locks_stale(tmp_path: Path) -> None:
-    for path in tracked("requirements", "runtime/pyproject.toml"):
+    for path in tracked("requirements", "*/pyproject.toml"):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(exist_ok=True)
         copy.write_text(path.read_text())
