@@ -117,6 +117,19 @@ bench-quality: $(ENV) ## Score what is learned and what is kept, on held-out pos
 bench-cpu: $(ENV) ## Time and memory of each stage of the demo's job on this machine
 	$(BIN)/python -m bench.cpu $(ARGS)
 
+##@ The built-in model
+
+.PHONY: model-data
+model-data: $(ENV) ## Build the data set of the built-in model; training it: tools/model/README.md
+	$(BIN)/python -m tools.model pictures .cache/model/data $(ARGS)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --dest .cache/model/wheels "$$(sed -n 's/^\(diffusers==[^ ]*\).*/\1/p' requirements/runtime.txt)"
+
+.PHONY: model-score
+model-score: $(ENV) ## Score and draw the shipped model as the recipe does (needs model-data)
+	$(BIN)/python -m tools.model grid runtime/dreambooth/models/builtin/emoji build/model/grid.webp
+	$(BIN)/python -m tools.model score runtime/dreambooth/models/builtin/emoji .cache/model/data build/model/score.json
+
 # Not phony: made once for each content of the locks.
 $(ENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

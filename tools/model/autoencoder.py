@@ -13,7 +13,7 @@ from torch import Tensor
 from tools.model.composition import Composer
 from tools.model.device import Wrap, mixed_precision
 from tools.model.fitting import Task
-from tools.model.networks import CHANNELS, LATENT, new_autoencoder
+from tools.model.networks import CHANNELS, LATENT, Widths, new_autoencoder
 
 LOG = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def fold_statistics(network: Any, mean: Tensor, deviation: Tensor) -> None:
 
 
 @torch.no_grad()
-def psnr(network: Any, composer: Composer, count: int = 256) -> float:
+def psnr(network: Any, composer: Composer, count: int = 64) -> float:
     """Peak signal-to-noise ratio in dB of the first `count` samples, encoded and decoded."""
     errors = []
     for pictures in _parts(composer, count):
@@ -133,10 +133,10 @@ def load(folder: Path, device: torch.device) -> Any:
     return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(device).eval()
 
 
-def new(seed: int) -> Any:
+def new(widths: Widths, seed: int) -> Any:
     """An untrained network."""
     torch.manual_seed(seed)
-    return new_autoencoder()
+    return new_autoencoder(widths)
 
 
 def _parts(composer: Composer, count: int) -> Iterator[Tensor]:

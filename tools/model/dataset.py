@@ -53,10 +53,9 @@ class Dataset:
     def write(self, folder: Path) -> None:
         """Puts everything into one file of `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        records = json.dumps([asdict(record) for record in self.records], indent=0)
         unfinished = folder / f"{FILE}.part"
         with zipfile.ZipFile(unfinished, "w") as bundle:
-            bundle.writestr(_entry(_RECORDS, zipfile.ZIP_DEFLATED), records)
+            bundle.writestr(_entry(_RECORDS, zipfile.ZIP_DEFLATED), self._described())
             for number, picture in enumerate(self.pictures):
                 bundle.writestr(_entry(f"{number:05}.webp", zipfile.ZIP_STORED), picture)
         unfinished.replace(folder / FILE)
@@ -71,10 +70,13 @@ class Dataset:
 
     def digest(self) -> str:
         """Of all that training depends on."""
-        whole = hashlib.sha256(repr(self.records).encode())
+        whole = hashlib.sha256(self._described().encode())
         for picture in self.pictures:
             whole.update(hashlib.sha256(picture).digest())
         return whole.hexdigest()
+
+    def _described(self) -> str:
+        return json.dumps([asdict(record) for record in self.records], indent=0)
 
 
 def build(drawings: Iterable[Drawing]) -> Dataset:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tools.model.device import Wrap, mixed_precision
 from tools.model.fitting import Task
-from tools.model.networks import SCHEDULE, STEPS, new_text_encoder, new_unet
+from tools.model.networks import SCHEDULE, STEPS, Widths, new_text_encoder, new_unet
 from tools.model.tokenizer import LENGTH
 
 BATCH = 512
@@ -16,10 +16,10 @@ BATCH = 512
 _UNCAPTIONED = 0.12
 
 
-def new(tokenizer: Any, seed: int) -> tuple[Any, Any]:
+def new(widths: Widths, tokenizer: Any, seed: int) -> tuple[Any, Any]:
     """Untrained UNet and text encoder."""
     torch.manual_seed(seed)
-    return new_unet(), new_text_encoder(tokenizer)
+    return new_unet(widths), new_text_encoder(widths, tokenizer)
 
 
 def task(

@@ -17,6 +17,7 @@ from tools.model.device import Wrap, as_it_is
 from tools.model.errors import RecipeError
 from tools.model.export import export_pipeline
 from tools.model.fitting import Fit
+from tools.model.networks import Widths
 from tools.model.pace import Endless, Pace
 from tools.model.samples import VARIANTS, make_samples
 from tools.model.scenes import scene_bank
@@ -34,6 +35,8 @@ class Recipe:
         data: What `python -m tools.model pictures` made.
         state: Samples, checkpoints, latents.
     """
+
+    widths = Widths()
 
     def __init__(self, data: Path, state: Path, device: torch.device, seed: int = 0) -> None:
         self._data = data
@@ -75,7 +78,7 @@ class Recipe:
         """Trains it and normalises its latents; False if `pause` came first."""
         if self._autoencoder_folder.exists():
             return True
-        network = autoencoder.new(self._seed)
+        network = autoencoder.new(self.widths, self._seed)
         task = autoencoder.task(network, self._composer, wrap, self._identity, batch)
         fit = Fit(task, self._device, self._state / "autoencoder.pt", self._seed)
         if not fit.run(pace, pause or Endless()):
@@ -123,7 +126,7 @@ class Recipe:
         if not path.exists():
             raise RecipeError(f"{path} doesn't exist: run encode first.")
         tokenizer = load_tokenizer(self._data / "tokenizer")
-        networks = denoiser.new(tokenizer, self._seed)
+        networks = denoiser.new(self.widths, tokenizer, self._seed)
         task = denoiser.task(
             networks,
             latents.read_latents(path, self._device),

@@ -33,7 +33,7 @@ NOUNS = (
 )
 # Real pictures of a noun: more make no difference.
 _REFERENCES = 32
-_RECONSTRUCTED = 256
+_RECONSTRUCTED = 64
 
 
 class Encoder(Protocol):

@@ -114,6 +114,8 @@ def _learn_merges(corpus: Iterator[str]) -> list[tuple[str, str]]:
         vocab_size=VOCABULARY + 2000,
         min_frequency=2,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        # Tokens known beforehand have fixed ids, and those decide between equally frequent pairs.
+        special_tokens=[letter + _END_OF_WORD for letter in _byte_letters()],
         end_of_word_suffix=_END_OF_WORD,
         show_progress=False,
     )
