@@ -11,6 +11,7 @@ import itertools
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,7 +132,18 @@ class _Relay:
     """Stands for the relay between workers and driver."""
 
     def __init__(self, listener: Callable[[dict[str, Any]], None]) -> None:
-        self.actor = SimpleNamespace(push=SimpleNamespace(remote=listener))
+        def push(row: dict[str, Any]) -> SimpleNamespace:
+            listener(row)
+            return SimpleNamespace(future=arrived)
+
+        self.actor = SimpleNamespace(push=SimpleNamespace(remote=push))
 
     def close(self) -> None:
         """Everything has been delivered."""
+
+
+def arrived() -> Future[None]:
+    """Stands for the future of a call that Ray has made."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 Row = dict[str, Any]
 # Steps faster than this are reported together.
 REPORT_INTERVAL_SECONDS = 0.5
+DELIVERY_SECONDS = 120.0
 
 
 @ray.remote(num_cpus=0)
@@ -95,3 +96,9 @@ class Telemetry:
         """Sends a row now."""
         if self._speaks:
             self._actor.push.remote(row)
+
+    def fail(self, error: Exception) -> None:
+        """Sends what ended the training, and waits: the worker's process may end with it."""
+        if self._speaks:
+            arrived = self._actor.push.remote({"error": error})
+            arrived.future().result(timeout=DELIVERY_SECONDS)

@@ -88,7 +88,7 @@ def train_worker(config: dict[str, Any]) -> None:
     try:
         _train(plan, world, telemetry)
     except DreamBoothError as error:
-        telemetry.send({"error": error})
+        telemetry.fail(error)
 
 
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:

@@ -31,7 +31,12 @@ def full(self, checkpoint):
 CheckpointStore.save = full
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 rows = []
-relay = SimpleNamespace(push=SimpleNamespace(remote=rows.append))
+
+def push(row):
+    rows.append(row)
+    return SimpleNamespace(future=lambda: SimpleNamespace(result=lambda timeout: None))
+
+relay = SimpleNamespace(push=SimpleNamespace(remote=push))
 worker.train_worker({"plan": worker.TrainingPlan(**plan), "relay": relay})
 print(json.dumps([str(row["error"]) for row in rows if "error" in row]))
 dist.destroy_process_group()

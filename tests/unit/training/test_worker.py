@@ -14,6 +14,7 @@ from dreambooth.training.worker import LoraSettings, TrainingPlan, train_worker
 from dreambooth.workspace.atomic import read_json
 from dreambooth.workspace.digest import tree_digest
 from tests.unit.training.conftest import make_plan, one_thread_only, pictures, settings
+from tests.without_ray import arrived
 
 
 class Told:
@@ -21,7 +22,11 @@ class Told:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.push = SimpleNamespace(remote=self.rows.append)
+        self.push = SimpleNamespace(remote=self._push)
+
+    def _push(self, row: dict[str, Any]) -> SimpleNamespace:
+        self.rows.append(row)
+        return SimpleNamespace(future=arrived)
 
 
 def train(plan: TrainingPlan) -> list[dict[str, Any]]:
