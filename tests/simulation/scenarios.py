@@ -95,6 +95,14 @@ async def delete_mid_train(world: World) -> None:
     world.server.delete(JOB_REF)
 
 
+async def delete_and_make_again(world: World) -> None:
+    """Someone corrects the manifest: `kubectl replace --force`."""
+    await apply(world)
+    await world.until(lambda: is_training(world))
+    world.server.delete(JOB_REF)
+    make_job(world)
+
+
 async def lose_the_head(world: World) -> None:
     """The head's node goes away, and KubeRay does not notice."""
     await apply(world)
@@ -109,6 +117,7 @@ RETRY = Scenario("the volume is full once", apply, (Life(20, "infrastructure"), 
 SUSPEND = Scenario("suspend and resume", suspend_and_resume, tries=2)
 DELETE = Scenario("delete in mid-training", delete_mid_train, phase=None)
 TTL = Scenario("gone some time after the end", apply_with_ttl, phase=None)
+AGAIN = Scenario("delete and make again", delete_and_make_again, tries=2)
 HEAD_LOST = Scenario("the head's node goes away", lose_the_head, tries=2)
 
-SCENARIOS = (SUCCESS, USER_FAILURE, RETRY, SUSPEND, DELETE, TTL, HEAD_LOST)
+SCENARIOS = (SUCCESS, USER_FAILURE, RETRY, SUSPEND, DELETE, AGAIN, TTL, HEAD_LOST)

@@ -72,7 +72,7 @@ class ApiServer:
         namespaces: The namespaces that exist.
         watchers: Who is told of changes.
         made: How often each kind and name was made.
-        past: Earlier forms of each object, the oldest first; None while there was none.
+        past: Until when each object had which form, the oldest first; None while there was none.
     """
 
     now: Callable[[], datetime]
@@ -80,7 +80,7 @@ class ApiServer:
     namespaces: set[str] = field(default_factory=lambda: {"default"})
     watchers: list[Watcher] = field(default_factory=list)
     made: dict[tuple[str, str], int] = field(default_factory=dict)
-    past: dict[Ref, list[Stored | None]] = field(default_factory=dict)
+    past: dict[Ref, list[tuple[datetime, Stored | None]]] = field(default_factory=dict)
     _stored: dict[Ref, Stored] = field(default_factory=dict)
     # As if there had been others before.
     _revision: int = 1000
@@ -125,6 +125,14 @@ class ApiServer:
             and namespace in (None, ref.namespace)
             and wanted <= stored.metadata.get("labels", {}).items()
         ]
+
+    def as_of(self, ref: Ref, moment: datetime) -> Object | None:
+        """What an object was at a moment, or None if there was none."""
+        for until, stored in self.past.get(ref, ()):
+            if until > moment:
+                return stored.copy if stored else None
+        current = self._stored.get(ref)
+        return current.copy if current else None
 
     def refs(self) -> list[Ref]:
         """All objects there are."""
@@ -250,7 +258,7 @@ class ApiServer:
         self._tell("DELETED", ref.kind, self._stored.pop(ref))
 
     def _remember(self, ref: Ref) -> None:
-        self.past.setdefault(ref, []).append(self._stored.get(ref))
+        self.past.setdefault(ref, []).append((self.now(), self._stored.get(ref)))
 
     def _tell(self, change: Change, kind: Kind, stored: Stored) -> None:
         for watcher in list(self.watchers):

@@ -20,4 +20,5 @@ CONFIG = Config(
     },
     default_pool="a100",
     backoff=Backoff(first_seconds=5, max_seconds=20),
+    resync_seconds=120,
 )

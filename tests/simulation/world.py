@@ -11,10 +11,21 @@ from typing import Any
 
 from dreambooth_operator.config import Config
 from dreambooth_operator.job import Job
-from dreambooth_operator.kube.kinds import EVENT, JOB, RAY_JOB, Kind, Object, Ref
+from dreambooth_operator.kube.kinds import (
+    CONFIG_MAP,
+    EVENT,
+    JOB,
+    RAY_JOB,
+    Kind,
+    Object,
+    Ref,
+)
+from dreambooth_operator.kube.port import KubeApi
 from dreambooth_operator.names import JOB_LABEL
 from dreambooth_operator.queue import WorkQueue
 from dreambooth_operator.reconcile import Reconciler
+from dreambooth_operator.service import CHECK_SECONDS
+from dreambooth_operator.watch_health import WatchHealth
 from tests.simulation.fake_api import FakeApi
 from tests.simulation.faults import FaultyLine
 from tests.simulation.kuberay import KubeRay
@@ -30,6 +41,8 @@ RESTART_SECONDS = 5
 # KubeRay looks every three seconds.
 LOOK_SECONDS = 2
 PERSON = "kubectl"
+
+WATCHED = (JOB, RAY_JOB, CONFIG_MAP)
 
 Delivery = Callable[[Change, Kind, Object], None]
 Script = Callable[["World"], Awaitable[None]]
@@ -55,37 +68,57 @@ class Operator:
     line: FaultyLine
     config: Config = CONFIG
     queue: WorkQueue = field(default_factory=WorkQueue)
+    health: WatchHealth = field(default_factory=WatchHealth)
     alive: bool = True
-    _task: asyncio.Task[None] | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin to watch and to work."""
-        api = FakeApi(self.world.server, self.line)
+        api = self.world.connect(self.world.server, self.line)
         reconciler = Reconciler(api, self.config, Unwatched(), clock=self.world.now)
-        self._task = asyncio.ensure_future(self._run(reconciler))
+        work = self.queue.run(reconciler.look, workers=2)
+        self._tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self._check())]
         # A watch begins with all there is.
-        for kind in (JOB, RAY_JOB):
-            if kind in self.world.server.served:
-                for obj in self.world.server.find_all(kind):
-                    self.hear(obj)
+        for kind in WATCHED:
+            for obj in self.world.server.find_all(kind):
+                self.hear("ADDED", obj)
 
-    def hear(self, obj: Object) -> None:
-        """Something happened to an object."""
-        if self.alive and (key := key_of(obj)):
-            self.queue.add(key)
+    def hear(self, change: Change, obj: Object) -> None:
+        """The watch tells of an object."""
+        key = key_of(obj)
+        if not self.alive or key is None:
+            return
+        if obj["kind"] == JOB.name and change == "DELETED":
+            self.health.lose(key)
+        elif obj["kind"] == JOB.name:
+            self.health.hear(key, obj["metadata"]["resourceVersion"])
+        self.queue.add(key)
 
     def kill(self) -> None:
         """End it at once, as SIGKILL does."""
         self.alive = False
-        if self._task:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
-    async def _run(self, reconciler: Reconciler) -> None:
-        await self.queue.run(reconciler.look, workers=2)
+    async def _check(self) -> None:
+        """Find what the watch did not tell, and look at all jobs now and then, as `Service`."""
+        loop = asyncio.get_running_loop()
+        looked_at_all = loop.time()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            jobs = self.world.server.find_all(JOB)
+            versions = {str(key_of(job)): job["metadata"]["resourceVersion"] for job in jobs}
+            missed = self.health.check(versions, loop.time())
+            if loop.time() - looked_at_all >= self.config.resync_seconds:
+                looked_at_all, missed = loop.time(), set(versions)
+            for key in missed:
+                self.queue.add(key)
 
 
 def key_of(obj: Object) -> str | None:
-    """The key of the job that an object is about."""
+    """The key of the job that an object is about, if the operator watches it."""
+    if obj["kind"] not in {kind.name for kind in WATCHED}:
+        return None
     metadata = obj["metadata"]
     name = (
         metadata["name"] if obj["kind"] == JOB.name else metadata.get("labels", {}).get(JOB_LABEL)
@@ -99,6 +132,11 @@ class World:
     Args:
         loop: Tells the time.
         lives: How the drivers of the tries fare.
+
+    Attributes:
+        connect: How operators reach the API.
+        deliver: How they are told of changes.
+        operators: All that ever ran.
     """
 
     def __init__(self, loop: VirtualLoop, lives: tuple[Life, ...] = (Life(),)) -> None:
@@ -107,7 +145,8 @@ class World:
         self.nodes = Nodes(self.server, loop.now, lives)
         self.kuberay = KubeRay(self.server, loop.now, self.nodes)
         self.operators: list[Operator] = []
-        self.deliver: Delivery = self._deliver
+        self.connect: Callable[[ApiServer, FaultyLine], KubeApi] = FakeApi
+        self.deliver: Delivery = self.tell
         self.server.watchers.append(lambda *change: self.deliver(*change))
         self._machine_room = asyncio.ensure_future(self._keep_going())
         self._changes = 0
@@ -172,9 +211,10 @@ class World:
         for operator in self.operators:
             operator.kill()
 
-    def _deliver(self, change: Change, kind: Kind, obj: Object) -> None:
+    def tell(self, change: Change, kind: Kind, obj: Object) -> None:
+        """Let every operator's watch tell of a change."""
         for operator in self.operators:
-            operator.hear(obj)
+            operator.hear(change, obj)
 
     def _replace(self, operator: Operator) -> None:
         operator.kill()
