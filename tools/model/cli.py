@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -117,6 +118,8 @@ def run_all(options: argparse.Namespace) -> None:
     recipe.encode()
     recipe.train_denoiser(second, wrap=_wrap(options), batch=options.batch)
     options.model = options.state / "model"
+    # Of an earlier, perhaps shorter run.
+    shutil.rmtree(options.model, ignore_errors=True)
     recipe.export(options.model, options.batch)
     options.file = options.out / "grid.webp"
     draw_grid(options)

@@ -22,6 +22,11 @@ export PYTHONPATH="$site:runtime:.${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=true TQDM_DISABLE=1
 
 [ $# -gt 0 ] || set -- --minutes 4
-python3 -m tools.model all "$cache/data" "$state" "$out" "$@" 2>&1 | tee "$out/log.txt"
-tar c -C "$state" model | split -b 15M -d - "$out/model.tar."
+status=0
+python3 -m tools.model all "$cache/data" "$state" "$out" "$@" 2>&1 | tee "$out/log.txt" || status=$?
+# A model that was finished is kept, whatever failed after it.
+if [ -d "$state/model" ]; then
+  tar c -C "$state" model | split -b 15M -d - "$out/model.tar."
+fi
 ls -l "$out"
+exit "$status"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.unit.model_recipe.builders import CPU
+from tools.model.device import Forward, compiled
 from tools.model.errors import RecipeError
 from tools.model.fitting import Fit, Task
 from tools.model.pace import Endless, Minutes, Steps
@@ -105,3 +106,29 @@ def test_a_pace_is_done_from_one_on() -> None:
     assert Minutes(2).share(step=999, seconds=60) == 0.5
     assert Minutes(0).share(step=0, seconds=0) >= 1
     assert Endless().share(step=10**9, seconds=1e9) == 0
+
+
+def test_training_goes_on_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(forward: Forward) -> Forward:
+        def call(*inputs: Tensor) -> Tensor:
+            raise RuntimeError("no compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    double = compiled(lambda numbers: 2 * numbers)
+    assert [double(torch.tensor(number)).item() for number in (1, 2)] == [2, 4]
+
+
+def test_an_error_after_compiling_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward: forward)
+
+    def positive(number: Tensor) -> Tensor:
+        if number < 0:
+            raise ValueError("negative")
+        return number
+
+    call = compiled(positive)
+    assert call(torch.tensor(1)).item() == 1
+    with pytest.raises(ValueError, match="negative"):
+        call(torch.tensor(-1))
