@@ -18,7 +18,7 @@ from tests.simulation.world import World, a_world
 # Two lives differ in when things happened, and in what is counted by time.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _FIGURES = frozenset(
-    ("uid", "resourceVersion", "gpuSeconds", "amount", "gpuTime", "resumedFromStep")
+    ("uid", "resourceVersion", "generation", "gpuSeconds", "amount", "gpuTime", "resumedFromStep")
 )
 # Of a RayJob: what earlier tries have used.
 _USED = "DREAMBOOTH_GPU_SECONDS_USED"
