@@ -292,10 +292,11 @@ def lose_power() -> None:
 
 
 @pytest.mark.disruptive
+@pytest.mark.timeout(1200)
 def test_down_leaves_nothing_behind_even_with_live_pods(cluster: Cluster, local: Kubectl) -> None:
     local.apply(a_pod("alive", *SLEEP, node="gpu-0"))
     running(local, "alive")
-    tool("down")
+    tool("down", timeout=900)
     after = host_state()
     assert after == (cluster.before or after)
     for kind, lines in after.items():

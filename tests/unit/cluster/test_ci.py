@@ -76,7 +76,7 @@ def test_a_failed_step_is_the_last_and_is_named(folder: Path, target: str) -> No
 
 def test_a_cluster_that_stays_is_a_failure(folder: Path) -> None:
     script = folder / ".ci" / "run"
-    script.write_text(script.read_text().replace("step 2 python3 tools/cluster down\n", ""))
+    script.write_text(script.read_text().replace("step 12 python3 tools/cluster down\n", ""))
     (folder / "bin" / "python3").write_text("#!/bin/sh\nexit 7\n")
     status, output = run(folder)
     assert status == 1
