@@ -117,6 +117,10 @@ bench-quality: $(ENV) ## Score what is learned and what is kept, on held-out pos
 bench-cpu: $(ENV) ## Time and memory of each stage of the demo's job on this machine
 	$(BIN)/python -m bench.cpu $(ARGS)
 
+.PHONY: bench-operator
+bench-operator: $(ENV) ## Time, CPU and memory of the operator with 1, 100 and 1,000 jobs (docs/performance.md)
+	PYTHONPATH=runtime:operator:tools/cluster:. $(BIN)/python -m bench.operator_scale $(ARGS)
+
 ##@ The built-in model
 
 .PHONY: model-data

@@ -59,6 +59,18 @@ class ControlPlane:
             timeout=60,
         )
 
+    def kubeconfig(self, token: str) -> dict[str, Any]:
+        """How to come in with a token, as kubectl's file has it."""
+        cluster = {"server": self.url, "certificate-authority": str(self.certificate)}
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "own", "cluster": cluster}],
+            "users": [{"name": "own", "user": {"token": token}}],
+            "contexts": [{"name": "own", "context": {"cluster": "own", "user": "own"}}],
+            "current-context": "own",
+        }
+
     def login(self, token: str) -> kopf.ConnectionInfo:
         """How to come in with a token."""
         return kopf.ConnectionInfo(server=self.url, ca_path=str(self.certificate), token=token)
@@ -114,7 +126,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
         folder: Empty; data, keys and logs go there.
     """
     binaries.ensure(PROGRAMS)
-    etcd_port, peer_port, port = _free_ports(3)
+    etcd_port, peer_port, port = free_ports(3)
     etcd_url = f"http://127.0.0.1:{etcd_port}"
     etcd = _start(
         folder / "etcd.log",
@@ -183,7 +195,7 @@ def _start(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports nobody listens at; together, so that they differ."""
     sockets = [socket.socket() for _ in range(number)]
     try:
