@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import job_cost
-from bench.machine import describe_machine, in_words
+from bench.machine import busy_with_others, describe_machine, in_words
 from bench.tables import ROOT, replace_between, table
 from dreambooth.report.words import bytes_in_words, duration, stage_title
 from dreambooth.workspace.atomic import read_json, write_json
@@ -40,9 +40,10 @@ def main() -> None:
     if not options.tables:
         results |= {"machine": describe_machine()}
         if options.part != "job":
-            results["rates"] = _rates(options.rounds)
+            results["rates"] = {"load": busy_with_others(), **_rates(options.rounds)}
+            write_json(RESULTS, results)
         if options.part != "rates":
-            results["job"] = _job(options.runs)
+            results["job"] = {"load": busy_with_others(), **_job(options.runs)}
         write_json(RESULTS, results)
     write_tables(results)
 
@@ -60,12 +61,20 @@ def performance_tables(results: dict[str, Any]) -> dict[str, str]:
         return tables
     caption = f"\nMeasured by `make bench-cpu` on {in_words(results['machine'])}"
     if rates := results.get("rates"):
-        tables["cpu-rates"] = rates_table(rates) + f"{caption}; medians of {rates['rounds']}.\n"
+        of = f"medians of {rates['rounds']}{_others(rates['load'])}"
+        tables["cpu-rates"] = rates_table(rates) + f"{caption}; {of}.\n"
     if job := results.get("job"):
         runs = job["withRay"]["runs"]
         of = f"medians of {runs} runs" if runs > 1 else "one run"
-        tables["cpu"] = job_table(job) + f"{caption}; {of}.\n"
+        tables["cpu"] = job_table(job) + f"{caption}; {of}{_others(job['load'])}.\n"
     return tables
+
+
+def _others(load: float | None) -> str:
+    """Times of a busy machine say less: ratios may still hold, for contenders took turns."""
+    if load is None:
+        return ""
+    return f". **Other work was running**: {load:g} processes wanted a core before this began"
 
 
 def rates_table(rates: dict[str, Any]) -> str:

@@ -28,6 +28,12 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def busy_with_others() -> float | None:
+    """Processes that want a core now, before anything is measured; None if cores are to spare."""
+    load = os.getloadavg()[0]
+    return round(load, 1) if load > 0.5 * len(os.sched_getaffinity(0)) else None
+
+
 def in_words(machine: dict[str, Any]) -> str:
     """One line for a table's caption."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
