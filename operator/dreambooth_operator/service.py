@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,24 +76,39 @@ class Service:
                 tasks.create_task(self.queue.run(self._look, self.config.concurrency)),
                 tasks.create_task(self._check_regularly()),
             ]
-            await self._watch()
-            for part in parts:
-                part.cancel()
+            await self._watch(parts)
 
-    async def _watch(self) -> None:
-        """Kopf's informers; ends at SIGTERM."""
-        stop = asyncio.Event()
+    async def _watch(self, parts: Sequence[asyncio.Task[None]]) -> None:
+        """Kopf's informers, until SIGTERM; the other parts end before them.
+
+        Kopf takes tasks that are there when it ends for its own, and waits for them in vain.
+        """
+        told, stop = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, told.set)
         namespaces = self.config.watch_namespaces
-        await kopf.operator(
-            registry=registry(self.queue, self.health),
-            settings=settings(),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=stop,
+        informers = loop.create_task(
+            kopf.operator(
+                registry=registry(self.queue, self.health),
+                settings=settings(),
+                # Otherwise kopf asks for the user's name, and images have none for the uid.
+                identity=identity(),  # type: ignore[arg-type]
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
         )
+        waiting = loop.create_task(told.wait())
+        try:
+            await asyncio.wait([informers, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            stop.set()
+            await informers
 
     async def _look(self, key: str) -> Again:
         self.metrics.queue_depth.set(self.queue.depth)
