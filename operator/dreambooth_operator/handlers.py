@@ -72,6 +72,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 10
     chosen.networking.error_backoffs = Backoffs()
+    # Handlers only queue keys: there is nothing to wait for, neither between events nor at the end.
+    chosen.queueing.idle_timeout = 0.1
+    chosen.queueing.exit_timeout = 0.1
     chosen.posting.enabled = False
     chosen.peering.standalone = True
     # What is watched is named here; looking for more needs permissions.

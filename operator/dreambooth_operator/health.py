@@ -49,6 +49,7 @@ async def probes(port: int, metrics: Metrics, lag: Callable[[], float]) -> Async
     try:
         site = web.TCPSite(runner, port=port)
         await site.start()
-        yield int(runner.addresses[0][1])
+        # With any port taken, each family of addresses has its own: that of IPv4 first.
+        yield int(min(runner.addresses, key=len)[1])
     finally:
         await runner.cleanup()

@@ -127,7 +127,7 @@ def test_probes_answer_and_fail_when_the_watch_has_missed_too_much() -> None:
                 ("metrics", 5.0),
             ):
                 lag[0] = seconds
-                async with session.get(f"http://localhost:{port}/{path}") as response:
+                async with session.get(f"http://127.0.0.1:{port}/{path}") as response:
                     answers.append((response.status, await response.text()))
         return answers
 
