@@ -7,7 +7,6 @@ file system, as pods share the workspace.
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -95,11 +94,6 @@ def machines(folder: Path, offers: Sequence[str]) -> Iterator[Machines]:
         yield made
     finally:
         made.stop()
-
-
-def stop_politely(process: subprocess.Popen[str]) -> None:
-    """As Ray stops a job, and the kubelet a container."""
-    process.send_signal(signal.SIGTERM)
 
 
 def _free_port() -> int:
