@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from dreambooth_operator import __version__
-from dreambooth_operator.config import SettingsError, load_config
+from dreambooth_operator.config_file import load_config
 from dreambooth_operator.kube.errors import KubeError
 from dreambooth_operator.lease import LeaseLost
 from dreambooth_operator.logs import set_up_logs
 from dreambooth_operator.service import CannotStart, StartAgain, serve
+from dreambooth_operator.settings_file import SettingsError
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dreambooth_operator.config import load_config
+from dreambooth_operator.config_file import load_config
 from localcluster import binaries
 from tests.contract.chart import CHART, rendered
 

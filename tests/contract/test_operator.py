@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dreambooth_operator.config import load_config
+from dreambooth_operator.config_file import load_config
 from dreambooth_operator.kube.errors import Forbidden, NotFound
 from dreambooth_operator.kube.kinds import (
     CLAIM,

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_operator.config import Config, Limits, SettingsError, load_config
+from dreambooth_operator.config import Config, Limits
+from dreambooth_operator.config_file import load_config
 from dreambooth_operator.main import main
+from dreambooth_operator.settings_file import SettingsError
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "operator" / "config.example.yaml"
 SMALLEST = "runtime: {image: i}\npools:\n  gpu: {cpu: 1, memory: 1Gi}\n"
@@ -29,7 +31,7 @@ def test_the_example_is_valid_and_shows_every_setting() -> None:
     config = load_config(EXAMPLE)
     assert set(config.pools) == {"a100", "l4"}
     text = EXAMPLE.read_text()
-    source = EXAMPLE.parent / "dreambooth_operator" / "config.py"
+    source = EXAMPLE.parent / "dreambooth_operator" / "config_file.py"
     settings = re.findall(
         r"\.(?:text|optional_text|text_or|integer|optional_integer|optional_number|flag|choice"
         r'|texts|labels|objects|section)\(\s*"(\w+)"',
