@@ -56,7 +56,7 @@ def show(played: Played) -> None:
     print(f"{'':13}| {played.commands} commands; finished once each: {', '.join(played.finished)}")
 
 
-def check(workspace: Path, kills: list[Kill], undisturbed: Outcome) -> None:
+def assert_ends_alike(workspace: Path, kills: list[Kill], undisturbed: Outcome) -> None:
     played = play(workspace, kills)
     show(played)
     assert [kill for kill, _, _ in played.struck] == kills
@@ -71,7 +71,7 @@ def check(workspace: Path, kills: list[Kill], undisturbed: Outcome) -> None:
 def test_a_job_killed_in_every_stage_ends_as_one_that_was_not(
     tmp_path: Path, tiny_model: Path, undisturbed: Outcome, seed: int
 ) -> None:
-    check(lay_out(tmp_path / "workspace", tiny_model), chain(seed), undisturbed)
+    assert_ends_alike(lay_out(tmp_path / "workspace", tiny_model), chain(seed), undisturbed)
 
 
 def test_the_chains_kill_each_kind_of_process_often_enough() -> None:
@@ -90,4 +90,4 @@ def test_a_worker_the_whole_tree_and_the_driver_can_die_and_the_outcome_is_the_s
         Kill(Victim.TREE, "train", 4, 0.2),
         Kill(Victim.DRIVER, "generate", 1, 0.0),
     ]
-    check(lay_out(tmp_path / "workspace", tiny_model), kills, undisturbed)
+    assert_ends_alike(lay_out(tmp_path / "workspace", tiny_model), kills, undisturbed)
