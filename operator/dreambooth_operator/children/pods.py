@@ -15,6 +15,8 @@ TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 # The user of Ray's own images; shared volumes belong to group 100.
 USER, GROUP = 1000, 100
 GRACE_SECONDS = 60
+# Ray kills a driver so many seconds after it was told to stop; its own 3 are too few to end workers.
+DRIVER_STOP_SECONDS = 15
 # How long a worker stays when its pod is told to go, so that the driver can stop in an orderly way.
 CLEAN_STOP_SECONDS = 5
 
@@ -68,6 +70,7 @@ def head_template(job: Job, cluster: Cluster, attempt: Try, config: Config) -> O
         "DREAMBOOTH_ATTEMPT": str(attempt.number),
         "DREAMBOOTH_PROGRESS_INTERVAL": str(attempt.interval),
         "DREAMBOOTH_GPU_SECONDS_USED": f"{attempt.gpu_seconds_used:.3f}",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(DRIVER_STOP_SECONDS),
     }
     if attempt.gpu_seconds_limit is not None:
         environment["DREAMBOOTH_GPU_SECONDS_LIMIT"] = f"{attempt.gpu_seconds_limit:.3f}"
