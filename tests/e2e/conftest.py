@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.kube import Cluster, Kubectl, host_state, tool
+from tests.e2e.dreambooth import example
+from tests.e2e.kube import Cluster, Kubectl, a_claim, host_state, tool
+from tests.e2e.release import Release
+from tests.e2e.team import Team
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,4 +46,35 @@ def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     )
     yield Kubectl(cluster.kubectl.program, cluster.kubectl.kubeconfig, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def local(cluster: Cluster) -> Kubectl:
+    """Administrator's access to the local cluster."""
+    if not cluster.local:
+        pytest.skip("KUBECONFIG names another cluster")
+    return cluster.kubectl
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster) -> Iterator[Release]:
+    """The operator, installed with helm."""
+    release = Release.of(cluster)
+    release.install()
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture(scope="module")
+def team(cluster: Cluster, release: Release) -> Iterator[Team]:
+    """A team under the `restricted` Pod Security standard."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    )
+    kubectl = Kubectl(cluster.kubectl.program, cluster.kubectl.kubeconfig, name)
+    kubectl.apply(a_claim(Team.claim), example("photos.yaml"))
+    yield Team(kubectl, release)
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -229,14 +229,6 @@ def test_a_ray_job_trains_on_two_gpu_workers_and_leaves_its_result(kubectl: Kube
 # --- what only makes sense on this machine's own cluster -----------------------------------
 
 
-@pytest.fixture
-def local(cluster: Cluster) -> Kubectl:
-    """Administrator's access to the local cluster."""
-    if not cluster.local:
-        pytest.skip("KUBECONFIG names another cluster")
-    return cluster.kubectl
-
-
 @pytest.mark.disruptive
 def test_starting_it_again_changes_nothing_and_says_so(local: Kubectl) -> None:
     processes = re.findall(r"process (\d+)", tool("status"))
