@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "operator_scale.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 SIZES = (1, 100, 1000)
 # Longer than anything that the operator does by itself after a job is over, but its slow looks.
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 10.0
 START_SECONDS = 60.0
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
@@ -12,9 +13,15 @@ Tell = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """As many processes as there are processors; none of them inherits what tests have running."""
+    """As many processes as there are processors; none of them inherits what tests have running.
+
+    What they run counts as covered by the lives that the tests' own process plays: tracing the
+    thousands of others would take as long as playing them.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as executor:
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=context, initializer=sys.settrace, initargs=(None,)
+    ) as executor:
         yield executor
 
 

@@ -28,6 +28,8 @@ EVERYTHING = frozenset(kind.name for kind in (*KINDS.values(), RAY_CLUSTER))
 # What costs something. Other children may be made again while their job goes away: what was
 # observed of it may be a moment old, and their owner's absence takes them away.
 COSTLY = frozenset((RAY_CLUSTER.name, POD.name))
+# For one more look at a job at rest.
+LOOK_SECONDS = 20
 # A fault may cost a repetition of what was under way, and the word that it went wrong.
 MORE_WRITES = 12
 
@@ -76,7 +78,7 @@ def live(scenario: Scenario, line: FaultyLine, prepare: Callable[[World], None])
         calls = list(chain(*(each.line.calls for each in world.operators)))
         for operator in world.operators:
             operator.queue.add("default/rex")
-        loop.run_until_complete(world.until_rest())
+        loop.run_until_complete(world.until_rest(LOOK_SECONDS))
         # There may be an operator more by now, which looked at the job when it started.
         again = list(chain(*(each.line.calls[seen.get(id(each), 0) :] for each in world.operators)))
         return _outcome(world, calls, again)

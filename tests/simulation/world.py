@@ -180,11 +180,11 @@ class World:
             assert self._loop.time() < end, f"still not after {seconds:g} s: {self.story()}"
             await self._pass(1)
 
-    async def until_rest(self) -> None:
-        """Let time pass until nothing has changed for a while, and nothing runs."""
+    async def until_rest(self, quiet: float = QUIET_SECONDS) -> None:
+        """Let time pass until nothing has changed for so many seconds, and nothing runs."""
         end = self._loop.time() + LONGEST_SECONDS
         quiet_since, seen = self._loop.time(), self._changes
-        while self._loop.time() - quiet_since < QUIET_SECONDS or self.nodes.running:
+        while self._loop.time() - quiet_since < quiet or self.nodes.running:
             assert self._loop.time() < end, f"no rest: {self.story()}"
             await self._pass(4)
             if self._changes != seen:
