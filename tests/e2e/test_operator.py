@@ -28,7 +28,7 @@ def test_the_smallest_example_with_two_workers_ends_with_pictures_and_figures(
     assert [attempt["number"] for attempt in status["attempts"]] == [1]
     eventually("its machines are given back", lambda: not machines(job), SOON)
     job.plugin("images", "--output", str(tmp_path))
-    assert_pictures(tmp_path, status["outputs"])
+    assert_pictures(tmp_path, stage(status, "generate")["done"])
     assert {"AttemptStarted", "Succeeded"} <= {
         event["reason"] for event in team.kubectl.list("events") if concerns(event, job)
     }

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.e2e.dreambooth import JobUnderTest
 from tests.e2e.kube import ROOT, Cluster, Kubectl, tool
 from tests.e2e.readme import commands
 from tests.e2e.release import VALUES, Release
+from tests.e2e.team import assert_pictures
 
 HEADING = "On Kubernetes"
 
@@ -82,10 +82,4 @@ def test_the_five_commands_of_the_readme_end_with_pictures(
         if done.returncode:
             story = JobUnderTest("robot", kubectl, nothing_installed).story()
             pytest.fail(f"{said}\nexit status {done.returncode}\n{story}")
-    sheet = next((clone / "pictures").rglob("contact-sheet.png"))
-    pictures = [file for file in sheet.parent.rglob("*.png") if file != sheet]
-    assert len(pictures) >= 4
-    for file in (sheet, *pictures):
-        with Image.open(file) as picture:
-            picture.verify()
-    assert "<html" in next((clone / "pictures").rglob("report.html")).read_text().lower()
+    assert_pictures(clone / "pictures", least=4)

@@ -10,4 +10,4 @@ if [ -n "${KEEP_CLUSTER:-}" ]; then
 elif [ -z "${KUBECONFIG:-}" ]; then
   trap '.venv/bin/python tools/cluster down' EXIT
 fi
-.venv/bin/python -m pytest tests/e2e "${select[@]}" "$@"
+.venv/bin/python -m pytest "${select[@]}" "$@"
