@@ -9,7 +9,7 @@ from tests.e2e.dreambooth import CHILDREN, JobUnderTest, a_job, stage
 from tests.e2e.kube import Cluster, eventually, tool
 from tests.e2e.team import LONG, SOON, Team, machines
 
-STEPS = 400
+STEPS = 200
 
 
 @pytest.fixture(scope="module")
