@@ -117,6 +117,22 @@ def test_a_job_that_is_made_gets_its_ray_job_and_kopf_writes_nothing(
     assert api.writes.count("PATCH RayJob") == 1
 
 
+def test_it_runs_as_a_user_whose_id_has_no_name(
+    kubeconfig: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    api = HttpApi(a_server())
+
+    async def course(service: Service) -> None:
+        await api.do(lambda server: put(server, a_job().build()))
+        await eventually(api, lambda server: server.get_all(RAY_JOB, "default", {}))
+
+    run(api, course, kubeconfig)
+
+
 def test_a_job_that_the_watch_does_not_tell_of_is_found_and_the_probe_says_so(
     kubeconfig: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
