@@ -18,7 +18,7 @@ from tests.simulation.world import World
 T = TypeVar("T")
 
 # So that people see a job train though little is heard of it.
-SLOWNESS = 6
+SLOWNESS = 4
 STALE_SECONDS = 3.0
 
 

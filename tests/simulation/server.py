@@ -9,6 +9,7 @@ Not here: other patches than merge patches, field selectors, chunked lists, admi
 """
 
 import marshal
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -84,7 +85,6 @@ class ApiServer:
     _stored: dict[Ref, Stored] = field(default_factory=dict)
     # As if there had been others before.
     _revision: int = 1000
-    _uids: int = 0
 
     def get(self, ref: Ref) -> Object:
         """Read one object.
@@ -226,12 +226,12 @@ class ApiServer:
         if stored is None or old is None:
             if ref.namespace not in self.namespaces:
                 raise error_for(404, f'namespaces "{ref.namespace}" not found')
-            self._uids += 1
-            obj["metadata"] |= {"uid": _uid(self._uids), "creationTimestamp": self._time()}
-            if ref.kind in WITH_GENERATION:
-                obj["metadata"]["generation"] = 1
             count = (ref.kind.name, ref.name)
             self.made[count] = self.made.get(count, 0) + 1
+            uid = _uid(ref, self.made[count])
+            obj["metadata"] |= {"uid": uid, "creationTimestamp": self._time()}
+            if ref.kind in WITH_GENERATION:
+                obj["metadata"]["generation"] = 1
             return self._keep(ref, obj, form, "ADDED")
         if obj == old:
             self._stored[ref] = replace(form, packed=stored.packed, metadata=stored.metadata)
@@ -329,5 +329,6 @@ def _keys(kind: Kind) -> ownership.Keys:
     return lambda path: list_key(kind, path)
 
 
-def _uid(number: int) -> str:
-    return f"{number:08x}-0000-4000-8000-{number:012x}"
+def _uid(ref: Ref, count: int) -> str:
+    """The same in every life for the same object, whatever else was made before it."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{ref.path}#{count}"))
