@@ -82,6 +82,12 @@ def side(request: pytest.FixtureRequest) -> Side:
     return found
 
 
+@pytest.fixture
+def namespace(side: Side) -> str:
+    """A namespace of the test's own."""
+    return side.hands.namespace()
+
+
 @contextmanager
 def _asked_with(plane: ControlPlane, token: str) -> Iterator[Side]:
     async def connect() -> KubeClient:

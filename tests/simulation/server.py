@@ -9,11 +9,9 @@ Not here: other patches than merge patches, field selectors, chunked lists, admi
 """
 
 import marshal
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Literal
 
 from dreambooth_operator.kube.errors import KindNotServed, error_for
@@ -25,42 +23,20 @@ from tests.simulation.judgement import (
     WITH_STATUS,
     judge,
     judge_status,
-    list_key,
     stored_form,
+)
+from tests.simulation.storage import (
+    Stored,
+    bare,
+    keys_of,
+    merge_patch,
+    spec_of,
+    uid_of,
+    without_system,
 )
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 Watcher = Callable[[Change, Kind, Object], None]
-# Set by the server alone, or not kept.
-_SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An object as it lies in the store.
-
-    Attributes:
-        packed: The object; unpacking is the fastest copy of plain data that Python has.
-        metadata: Its metadata, for the server alone.
-        owners: Who owns which fields of the object.
-        status_owners: Who owns which fields of its status.
-    """
-
-    packed: bytes
-    metadata: Mapping[str, Any]
-    owners: Mapping[str, frozenset[ownership.Path]]
-    status_owners: Mapping[str, frozenset[ownership.Path]]
-
-    @property
-    def copy(self) -> Object:
-        """The object, for whoever asked to keep."""
-        found: Object = marshal.loads(self.packed)
-        return found
-
-    @cached_property
-    def view(self) -> Object:
-        """The object, for all to look at and nobody to change: parsing costs time."""
-        return self.copy
 
 
 @dataclass
@@ -143,12 +119,12 @@ class ApiServer:
         self._check_served(ref.kind)
         stored = self._stored.get(ref)
         self._check_preconditions(ref, stored, obj["metadata"])
-        intent = _without_system(obj)
+        intent = without_system(obj)
         if ref.kind in WITH_STATUS:
             intent.pop("status", None)
-        live = stored.copy if stored else _without_system(_bare(ref))
+        live = stored.copy if stored else without_system(bare(ref))
         merged, owners = ownership.apply(
-            live, intent, manager, stored.owners if stored else {}, _keys(ref.kind)
+            live, intent, manager, stored.owners if stored else {}, keys_of(ref.kind)
         )
         base = stored or Stored(b"", {}, {}, {})
         return self._write(ref, stored, merged, replace(base, owners=owners))
@@ -160,7 +136,11 @@ class ApiServer:
         live = stored.copy
         part = {"status": live.pop("status", {})}
         merged, owners = ownership.apply(
-            part, {"status": obj.get("status", {})}, manager, stored.status_owners, _keys(ref.kind)
+            part,
+            {"status": obj.get("status", {})},
+            manager,
+            stored.status_owners,
+            keys_of(ref.kind),
         )
         return self._write(ref, stored, live | merged, replace(stored, status_owners=owners))
 
@@ -172,11 +152,11 @@ class ApiServer:
         if ref.kind in WITH_STATUS:
             new["status"] = old.get("status", {})
         owners = ownership.update(
-            _without_system(old),
-            _without_system(new),
+            without_system(old),
+            without_system(new),
             manager,
             stored.owners,
-            _keys(ref.kind),
+            keys_of(ref.kind),
         )
         return self._write(ref, stored, new, replace(stored, owners=owners))
 
@@ -186,7 +166,7 @@ class ApiServer:
         live = stored.copy
         before = {"status": live.get("status", {})}
         after = merge_patch(before, {"status": status})
-        owners = ownership.update(before, after, manager, stored.status_owners, _keys(ref.kind))
+        owners = ownership.update(before, after, manager, stored.status_owners, keys_of(ref.kind))
         return self._write(ref, stored, live | after, replace(stored, status_owners=owners))
 
     def delete(self, ref: Ref, uid: str | None = None) -> None:
@@ -228,7 +208,7 @@ class ApiServer:
                 raise error_for(404, f'namespaces "{ref.namespace}" not found')
             count = (ref.kind.name, ref.name)
             self.made[count] = self.made.get(count, 0) + 1
-            uid = _uid(ref, self.made[count])
+            uid = uid_of(ref, self.made[count])
             obj["metadata"] |= {"uid": uid, "creationTimestamp": self._time()}
             if ref.kind in WITH_GENERATION:
                 obj["metadata"]["generation"] = 1
@@ -236,7 +216,7 @@ class ApiServer:
         if obj == old:
             self._stored[ref] = replace(form, packed=stored.packed, metadata=stored.metadata)
             return stored.copy
-        if ref.kind in WITH_GENERATION and _spec(obj) != _spec(old):
+        if ref.kind in WITH_GENERATION and spec_of(obj) != spec_of(old):
             obj["metadata"]["generation"] += 1
         if "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers"):
             self._drop(ref)
@@ -292,43 +272,3 @@ class ApiServer:
 
     def _time(self) -> str:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def merge_patch(value: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, Mapping):
-        return patch
-    result = dict(value) if isinstance(value, dict) else {}
-    for name, inner in patch.items():
-        if inner is None:
-            result.pop(name, None)
-        else:
-            result[name] = merge_patch(result.get(name), inner)
-    return result
-
-
-def _bare(ref: Ref) -> Object:
-    return ref.kind.new(ref.namespace, ref.name)
-
-
-def _without_system(obj: Object) -> Object:
-    """A copy without what the server sets and what everybody says."""
-    copy: Object = marshal.loads(marshal.dumps(obj))
-    copy["metadata"] = {
-        name: value for name, value in copy["metadata"].items() if name not in _SYSTEM
-    }
-    return copy
-
-
-def _spec(obj: Object) -> Object:
-    """What a generation is about."""
-    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
-
-
-def _keys(kind: Kind) -> ownership.Keys:
-    return lambda path: list_key(kind, path)
-
-
-def _uid(ref: Ref, count: int) -> str:
-    """The same in every life for the same object, whatever else was made before it."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{ref.path}#{count}"))
