@@ -91,9 +91,15 @@ class StageContext:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage returns: JSON-able outputs for later stages and the report."""
+    """What a stage returns.
+
+    Attributes:
+        outputs: JSON-able, for later stages and the report.
+        cached: It had nothing to do: another job had left its result where jobs share it.
+    """
 
     outputs: dict[str, Any] = field(default_factory=dict)
+    cached: bool = False
 
 
 class Stage(Protocol):

@@ -221,12 +221,12 @@ def _run_stage(
         Event(
             EventKind.STAGE_FINISHED,
             stage=stage.name,
-            cached=False,
+            cached=result.cached,
             seconds=seconds,
             gpu_seconds=spent,
         ),
     )
-    return record, False
+    return record, result.cached
 
 
 def _base_model(job: Job, space: Workspace) -> BaseModel:

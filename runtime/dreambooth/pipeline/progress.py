@@ -45,7 +45,7 @@ class Event:
         resumed_from: The optimizer step that training went on from, when it just did.
         gpu_seconds: GPU time: of the stage over all runs so far (stageStarted, stageFinished), of
             the try in earlier runs (jobStarted).
-        cached: The stage was finished by an earlier run and skipped.
+        cached: The stage had nothing to do: its result was there, from an earlier run or job.
         seconds: Wall time of the finished stage or job.
         message: One line for a person.
         data: JSON-able details: the resolved settings (jobStarted), the result (jobFinished), the

@@ -46,7 +46,8 @@ class ClassImagesStage:
                 "reused": before.present,
                 "made": wanted.count - before.present,
                 "refused": state.refused,
-            }
+            },
+            cached=before.complete,
         )
 
 

@@ -47,11 +47,12 @@ class Run:
 
     @property
     def ran(self) -> list[str]:
-        """The stages that were not skipped."""
+        """The stages that were begun and finished, not skipped."""
+        begun = {event.stage for event in self.events if event.kind is EventKind.STAGE_STARTED}
         return [
             event.stage.value
             for event in self.events
-            if event.kind is EventKind.STAGE_FINISHED and event.stage and not event.cached
+            if event.kind is EventKind.STAGE_FINISHED and event.stage in begun and event.stage
         ]
 
 

@@ -24,6 +24,7 @@ class Stages:
         self.workspace = workspace
         self.work = Work()
         self.events: list[Event] = []
+        self._cached = False
 
     def context(
         self,
@@ -49,11 +50,17 @@ class Stages:
             warn=lambda text: None,
         )
 
+    def found_all(self) -> bool:
+        """Whether the last one that was run says that it had nothing to do."""
+        return self._cached
+
     def class_images(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The outputs of that stage; `work` says what it took."""
         context = self.context(name, changes)
         with without_ray() as self.work:
-            return ClassImagesStage().run(context).outputs
+            result = ClassImagesStage().run(context)
+        self._cached = result.cached
+        return result.outputs
 
 
 @pytest.fixture

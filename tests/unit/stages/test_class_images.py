@@ -17,10 +17,10 @@ def test_a_second_job_with_the_same_class_draws_nothing_and_loads_no_model(
 ) -> None:
     first = stages.class_images("rex")
     assert (first["made"], first["reused"]) == (4, 0)
-    assert stages.work.drawn == 4
+    assert stages.work.drawn == 4 and not stages.found_all()
     second = stages.class_images("bella", {"subject.token": "ohwx", "training.steps": 5})
     assert (second["made"], second["reused"]) == (0, 4)
-    assert stages.work.drawn == 0 and stages.work.loaded == []
+    assert stages.work.drawn == 0 and stages.work.loaded == [] and stages.found_all()
     assert second["digests"] == first["digests"] and second["folder"] == first["folder"]
 
 
