@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 from dreambooth.errors import InfrastructureError
@@ -36,6 +37,7 @@ def ray_session() -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    on_stop = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except Exception as error:
@@ -44,6 +46,10 @@ def ray_session() -> Iterator[None]:
             remedy="Check free memory, /tmp and RAY_ADDRESS, and run again.",
             reason="RayUnavailable",
         ) from error
+    # Ray has a handler of its own by now, which ends the process on the spot. Only the main thread
+    # may have one, and one that isn't Python's cannot be put back.
+    with contextlib.suppress(ValueError, TypeError):
+        signal.signal(signal.SIGTERM, on_stop)
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """Starting Ray, or not being able to."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -7,6 +9,17 @@ import ray
 
 from dreambooth.errors import InfrastructureError
 from dreambooth.pipeline.ray_session import ray_session
+
+STOPPED = """
+import os, signal
+from dreambooth.pipeline.ray_session import ray_session
+
+told = []
+signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+with ray_session():
+    os.kill(os.getpid(), signal.SIGTERM)
+print("told", len(told))
+"""
 
 
 class Recorded:
@@ -55,3 +68,10 @@ def test_a_cluster_that_is_named_is_joined_instead_of_starting_another(
     with ray_session():
         assert started.options.get("address") in (None, "10.1.2.3:6379")
         assert "num_cpus" not in started.options
+
+
+def test_a_program_that_is_told_to_stop_still_hears_it_while_ray_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "told 1"), done.stderr
