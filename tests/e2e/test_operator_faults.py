@@ -31,7 +31,8 @@ def test_a_job_outlives_the_loss_of_its_head_a_suspension_and_the_loss_of_a_node
     (head,) = job.pods("head")
     team.kubectl("delete", "pod", head["metadata"]["name"])
     status = goes_on(job, attempt=2)
-    assert status["attempts"][0]["failure"] == "infrastructure"
+    lost = status["attempts"][0]
+    assert (lost["failure"], lost["reason"]) == ("infrastructure", "Interrupted")
 
     job.plugin("cancel")
     job.until("it is suspended", lambda status: status["phase"] == "Suspended", SOON)
