@@ -14,11 +14,13 @@ from tests.e2e.team import Team
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "disruptive: stops parts of the local cluster; runs last")
+    config.addinivalue_line("markers", "disruptive: stops parts of the local cluster; runs late")
+    config.addinivalue_line("markers", "final: ends the local cluster; runs after all others")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+    items.sort(key=lambda item: item.get_closest_marker("final") is not None)
     if items:
         # The first one's time includes what starts the cluster and builds the image.
         items[0].add_marker(pytest.mark.timeout(3600))
