@@ -284,6 +284,7 @@ def lose_power() -> None:
 
 
 @pytest.mark.disruptive
+@pytest.mark.final
 @pytest.mark.timeout(1200)
 def test_down_leaves_nothing_behind_even_with_live_pods(cluster: Cluster, local: Kubectl) -> None:
     local.apply(a_pod("alive", *SLEEP, node="gpu-0"))
