@@ -1,5 +1,6 @@
 """What holds for every test: no network, no telemetry, the same examples every time."""
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -33,3 +34,16 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_on_this_machine)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_others() -> Iterator[None]:
+    """Take back the logging that a command sets up: its stream is closed when its test is over."""
+    root = logging.getLogger()
+    level, before = root.level, {id(handler) for handler in root.handlers}
+    yield
+    for handler in list(root.handlers):
+        # Pytest's own handlers are of other types.
+        if type(handler) is logging.StreamHandler and id(handler) not in before:
+            root.removeHandler(handler)
+    root.setLevel(level)
