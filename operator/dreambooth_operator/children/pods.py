@@ -15,7 +15,7 @@ TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 # The user of Ray's own images; shared volumes belong to group 100.
 USER, GROUP = 1000, 100
 GRACE_SECONDS = 60
-# Ray kills a driver so many seconds after it was told to stop; its own 3 are too few to end workers.
+# Ray kills a driver so many seconds after telling it to stop; its own 3 are too few to end workers.
 DRIVER_STOP_SECONDS = 15
 # How long a worker stays when its pod is told to go, so that the driver can stop in an orderly way.
 CLEAN_STOP_SECONDS = 5
