@@ -1,7 +1,6 @@
 """From what the manifest says about the base model to a folder that can be loaded."""
 
 import glob
-import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from dreambooth.models.hub import HubRepo
 from dreambooth.models.inventory import CONFIGS, INDEX, check_parts, choose_files, read_index
 from dreambooth.workspace.atomic import (
     disk_errors,
+    link_or_copy,
     publish_dir_once,
     read_json,
     temporary_sibling,
@@ -200,19 +200,11 @@ def _publish(source: Path, files: Mapping[str, str], ready: Path) -> None:
         with disk_errors(ready):
             for target, name in files.items():
                 (temporary / target).parent.mkdir(parents=True, exist_ok=True)
-                _link((source / name).resolve(), temporary / target)
+                link_or_copy((source / name).resolve(), temporary / target)
         # Another job may be first with the very same content, and already read it.
         publish_dir_once(temporary, ready)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another file system, or one without links.
-        shutil.copyfile(source, target)
 
 
 def _check(folder: Path, *, where: str, field: str) -> dict[str, str]:

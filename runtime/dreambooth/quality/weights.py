@@ -5,7 +5,6 @@ tokenizer, as `transformers` saves them, is all an encoder needs: downloads end 
 there is no network an administrator puts one there.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,13 @@ from torch import Tensor
 
 from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.quality.dino import DINO_VITS16_CONFIG, from_timm
-from dreambooth.workspace.atomic import disk_errors, publish_dir, temporary_sibling, write_json
+from dreambooth.workspace.atomic import (
+    disk_errors,
+    link_or_copy,
+    publish_dir_once,
+    temporary_sibling,
+    write_json,
+)
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -130,7 +135,7 @@ def _publish(wanted: HubWeights, snapshot: Path, folder: Path) -> None:
         try:
             for name in wanted.files:
                 if (snapshot / name).is_file():
-                    _link((snapshot / name).resolve(), temporary / name)
+                    link_or_copy((snapshot / name).resolve(), temporary / name)
             if wanted.convert is not None:
                 weights = wanted.convert(load_file(snapshot / WEIGHTS))
                 (temporary / WEIGHTS).unlink()
@@ -139,15 +144,6 @@ def _publish(wanted: HubWeights, snapshot: Path, folder: Path) -> None:
                 write_json(temporary / CONFIG, wanted.config)
             source = {"repo": wanted.repo, "revision": snapshot.name}
             write_json(temporary / "source.json", source)
-            # Another worker may have been first with the very same content.
-            if not folder.is_dir():
-                publish_dir(temporary, folder)
+            publish_dir_once(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

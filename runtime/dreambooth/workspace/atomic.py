@@ -120,6 +120,15 @@ def publish_dir(temporary: Path, final: Path) -> None:
         _fsync_folder(final.parent)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes `target` the file `source` by a hard link, or by a copy where there can be none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(source, target)
+
+
 def publish_dir_once(temporary: Path, final: Path) -> bool:
     """Makes the folder `temporary` visible as `final` unless somebody else was first.
 
