@@ -10,6 +10,8 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.skips import pytest_runtest_makereport as pytest_runtest_makereport
+
 # Before anything imports them; inherited by the processes that tests start.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
