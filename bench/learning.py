@@ -14,6 +14,8 @@ from torch import Tensor
 
 from bench import notebook
 from dreambooth.models.defaults import EMOJI
+from dreambooth.models.family import ModelFamily
+from dreambooth.models.load import load_model
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.quality.encoders import Encoder
 from dreambooth.quality.metrics import (
@@ -98,7 +100,7 @@ class Base:
         self.sampling = SamplingSettings(EMOJI.scheduler, EMOJI.sampling_steps, EMOJI.guidance)
         self._prompt = subject.class_prompt
         self._scratch = scratch
-        self._sampler = Sampler(StableDiffusion.load(MODEL).to(device), device, autocast=True)
+        self._sampler = Sampler(load_model(MODEL).to(device), device, autocast=True)
         self._class_files: dict[float, list[Path]] = {}
         self.held_out = encoder.embed(subject.held_out)
         self.subject, self.class_pictures = (
@@ -138,7 +140,7 @@ def run(
 ) -> tuple[Figures, list[Image.Image]]:
     """Trains one variant on one subject and scores it."""
     started = time.perf_counter()
-    model = StableDiffusion.load(MODEL).to(device)
+    model = load_model(MODEL).to(device)
     sampler = Sampler(model, device, autocast=True)
     kept = variant.steps
     if variant.notebook:
@@ -178,7 +180,7 @@ def _train_ours(
     variant: Variant,
     subject: Subject,
     base: Base,
-    model: StableDiffusion,
+    model: ModelFamily,
     sampler: Sampler,
     encoder: Encoder,
     device: torch.device,
@@ -243,7 +245,7 @@ def _train_notebook(
         pipeline.vae.float(),
         pipeline.text_encoder.float(),
         pipeline.tokenizer,
-        dict(StableDiffusion.load(MODEL).scheduler_config),
+        dict(load_model(MODEL).scheduler_config),
     ).to(device)
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from bench.learning import MODEL, Subject, draw
 from bench.plain_diffusers import DreamBoothLoop, Pipeline
 from dreambooth.models.defaults import EMOJI
-from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.models.family import ModelFamily
+from dreambooth.models.load import load_model
 from dreambooth.sampling.devices import prepare_process, sampling_dtype
 from dreambooth.sampling.loading import load_sampler
 from dreambooth.sampling.sampler import Sampler
@@ -71,7 +72,7 @@ def training_rates(ours: str, rounds: int, scratch: Path) -> dict[str, float]:
     """Optimizer steps a second, by contender, ours under `ours`: the defaults on the robot."""
     subject = Subject("robot")
     device = prepare_process()
-    model = StableDiffusion.load(MODEL).to(device)
+    model = load_model(MODEL).to(device)
     class_files = _class_pictures(model, device, subject, scratch)
     schedule = PairSchedule(0, len(subject.photos), len(class_files), EMOJI.batch_size)
     trainer = _our_trainer(model, device, subject, class_files, schedule)
@@ -108,7 +109,7 @@ def _rates(contenders: Sequence[Contender], rounds: int) -> dict[str, float]:
 
 
 def _class_pictures(
-    model: StableDiffusion, device: torch.device, subject: Subject, scratch: Path
+    model: ModelFamily, device: torch.device, subject: Subject, scratch: Path
 ) -> list[Path]:
     settings = SamplingSettings(EMOJI.scheduler, EMOJI.sampling_steps, EMOJI.class_guidance)
     sampler = Sampler(model, device, autocast=True)
@@ -120,7 +121,7 @@ def _class_pictures(
 
 
 def _our_trainer(
-    model: StableDiffusion,
+    model: ModelFamily,
     device: torch.device,
     subject: Subject,
     class_files: Sequence[Path],

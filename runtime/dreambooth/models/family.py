@@ -4,7 +4,10 @@ Everything that differs between Stable Diffusion 1.x, SDXL or a flow-matching tr
 behind this interface; the sampler, the trainer and the stages are written against it alone.
 
 Shapes: B batch, C latent channels, H and W picture height and width in pixels, f the VAE's
-down-sampling factor, L text length in tokens, D width of the text embedding.
+down-sampling factor.
+
+Between `timesteps` and `target` everything stays on the device and nothing waits for the host: a
+training step is captured in a CUDA graph.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from dreambooth.models.conditioning import Conditioning
 
 
 class LatentDistribution(NamedTuple):
@@ -37,10 +42,6 @@ class ModelFamily(Protocol):
         """`(C, H/f, W/f)` of one picture."""
 
     @property
-    def training_timesteps(self) -> int:
-        """Length of the forward diffusion process in timesteps."""
-
-    @property
     def tokenizer(self) -> Any:
         """The tokenizer that an identifier token is checked against."""
 
@@ -49,8 +50,12 @@ class ModelFamily(Protocol):
         """The network that is always trained."""
 
     @property
-    def text_encoder(self) -> nn.Module:
-        """The network that may be trained with it."""
+    def text_encoders(self) -> tuple[nn.Module, ...]:
+        """The networks that may be trained with it; there may be more that never are."""
+
+    @property
+    def autoencoder(self) -> nn.Module:
+        """The network between pictures and latents; never trained."""
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -59,11 +64,11 @@ class ModelFamily(Protocol):
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "ModelFamily":
         """Moves all parts; `dtype` None keeps theirs."""
 
-    def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids `[B, L]` int64, padded and cut to the model's length."""
+    def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+        """Token ids `[B, L_i]` int64 for each text encoder, padded and cut to its length."""
 
-    def encode_prompt(self, token_ids: Tensor) -> Tensor:
-        """Text embeddings `[B, L, D]` of `token_ids` `[B, L]`."""
+    def encode_prompt(self, token_ids: tuple[Tensor, ...]) -> Conditioning:
+        """What the denoiser is told of `token_ids`, which are as `tokenize` gives them."""
 
     def encode_image(self, pixels: Tensor) -> LatentDistribution:
         """Latent distribution of `pixels` `[B, 3, H, W]` in [-1, 1]."""
@@ -71,11 +76,19 @@ class ModelFamily(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels `[B, 3, H, W]` in [-1, 1] of scaled latents `[B, C, H/f, W/f]`."""
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
+    def timesteps(self, times: Tensor) -> Tensor:
+        """What `predict`, `add_noise` and `target` take for shares of the noise process.
+
+        Args:
+            times: `[B]` in [0, 1), on the model's device; spread evenly, they become the family's
+                own distribution of timesteps. As float64, they are taken exactly.
+        """
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The denoiser's output `[B, C, H/f, W/f]` for `timesteps` `[B]`."""
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The forward diffusion process: `latents` at `timesteps` `[B]`."""
+        """The forward process: `latents` at `timesteps` `[B]`."""
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What `predict` should have returned (noise or velocity)."""
@@ -88,3 +101,11 @@ class ModelFamily(Protocol):
 
     def save(self, folder: Path, *, lora: bool) -> None:
         """Writes a folder that plain diffusers loads: the pipeline, or LoRA weights alone."""
+
+
+def trained_networks(model: ModelFamily) -> dict[str, nn.Module]:
+    """The networks that may be trained, by the name that checkpoints give their weights."""
+    networks = {"denoiser": model.denoiser}
+    for number, encoder in enumerate(model.text_encoders, start=1):
+        networks["text_encoder" if number == 1 else f"text_encoder_{number}"] = encoder
+    return networks

@@ -1,7 +1,6 @@
 """Stable Diffusion 1.x and 2.x, and everything shaped like them (the built-in model is).
 
-Objective and noise process follow Ho et al. 2020 (arXiv 2006.11239) for epsilon and Salimans and
-Ho 2022 (arXiv 2202.00512) for velocity targets, through diffusers' own scheduler.
+High-Resolution Image Synthesis with Latent Diffusion Models, Rombach et al. (arXiv 2112.10752).
 """
 
 from collections.abc import Collection, Sequence
@@ -18,8 +17,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
+from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import LatentDistribution
-from dreambooth.models.inventory import PREDICTION_TYPES
+from dreambooth.models.noise import DiffusionProcess
 from dreambooth.models.schedulers import make_scheduler
 
 # The projections that diffusers' own DreamBooth LoRA trainer adapts.
@@ -47,16 +47,7 @@ class StableDiffusion:
         self.tokenizer = tokenizer
         self._text_length = int(text_encoder.config.max_position_embeddings)
         self.scheduler_config = scheduler_config
-        self._noise_process = DDPMScheduler.from_config(scheduler_config)
-        kind = self._noise_process.config.prediction_type
-        if kind not in PREDICTION_TYPES:
-            raise UserError(
-                f"the model predicts {kind!r}, which cannot be trained here",
-                field="spec.model",
-                remedy="Use a model whose scheduler predicts one of "
-                f"{', '.join(PREDICTION_TYPES)}.",
-                reason="UnsupportedModel",
-            )
+        self._process = DiffusionProcess(scheduler_config)
         vae.requires_grad_(False)
         for part in (unet, vae, text_encoder):
             part.eval()
@@ -107,6 +98,17 @@ class StableDiffusion:
         return unet
 
     @property
+    def text_encoders(self) -> tuple[nn.Module, ...]:
+        """The CLIP text encoder."""
+        return (self.text_encoder,)
+
+    @property
+    def autoencoder(self) -> nn.Module:
+        """The VAE."""
+        vae: nn.Module = self.vae
+        return vae
+
+    @property
     def resolution(self) -> int:
         """Side of the pictures in pixels."""
         return int(self.unet.config.sample_size) * self._factor
@@ -134,10 +136,11 @@ class StableDiffusion:
             part.to(device=device, dtype=dtype)
             part.to(memory_format=torch.channels_last)
         self.vae.to(device=device, dtype=None if device.type == "cpu" else dtype)
+        self._process.to(device)
         return self
 
-    def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids `[B, L]` int64."""
+    def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+        """Token ids, one `[B, L]` int64."""
         length = min(self.tokenizer.model_max_length, self._text_length)
         ids: Tensor = self.tokenizer(
             list(prompts),
@@ -146,12 +149,11 @@ class StableDiffusion:
             max_length=length,
             return_tensors="pt",
         ).input_ids
-        return ids
+        return (ids,)
 
-    def encode_prompt(self, token_ids: Tensor) -> Tensor:
-        """Text embeddings `[B, L, D]`."""
-        hidden: Tensor = self.text_encoder(input_ids=token_ids)[0]
-        return hidden
+    def encode_prompt(self, token_ids: tuple[Tensor, ...]) -> Conditioning:
+        """The last hidden states, `[B, L, D]`."""
+        return Conditioning(self.text_encoder(input_ids=token_ids[0])[0])
 
     def encode_image(self, pixels: Tensor) -> LatentDistribution:
         """Scaled latent mean and deviation of `pixels` `[B, 3, H, W]` in [-1, 1]."""
@@ -166,27 +168,22 @@ class StableDiffusion:
         pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return pixels
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
+    def timesteps(self, times: Tensor) -> Tensor:
+        """`[B]` int64 from 0 to the length of the process, evenly."""
+        return self._process.timesteps(times)
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's output `[B, C, H/f, W/f]`."""
-        output: Tensor = self.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+        output: Tensor = self.unet(noisy, timesteps, conditioning.tokens, return_dict=False)[0]
         return output
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`latents` at `timesteps` `[B]` of the forward process."""
-        noisy: Tensor = self._noise_process.add_noise(latents, noise, timesteps)
-        return noisy
+        return self._process.add_noise(latents, noise, timesteps)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The noise, or the velocity for models that predict that."""
-        if self._noise_process.config.prediction_type == "epsilon":
-            return noise
-        velocity: Tensor = self._noise_process.get_velocity(latents, noise, timesteps)
-        return velocity
-
-    @property
-    def training_timesteps(self) -> int:
-        """Number of steps of the forward process."""
-        return int(self._noise_process.config.num_train_timesteps)
+        return self._process.target(latents, noise, timesteps)
 
     def add_lora(self, rank: int, alpha: float, *, text_encoder: bool, seed: int) -> None:
         """Freezes everything and adds adapters, initialised from `seed`."""

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.models.load import load_model
 from dreambooth.sampling.devices import sampling_dtype
 from dreambooth.sampling.sampler import Sampler
 
 
 def load_sampler(folder: str, lora: str | None, device: torch.device) -> Sampler:
     """The sampler of the diffusers folder `folder`, with the LoRA weights of `lora` merged in."""
-    model = StableDiffusion.load(Path(folder))
+    model = load_model(Path(folder))
     if lora is not None:
         model.load_lora(Path(lora))
     return Sampler(model.to(device, sampling_dtype(device)), device)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.schedulers import make_scheduler
 from dreambooth.sampling.devices import training_dtype
@@ -26,7 +27,7 @@ class Sampler:
         self._model = model
         self._device = device
         self._dtype = training_dtype(device) if autocast else torch.float32
-        self._embeddings: dict[str, Tensor] = {}
+        self._encoded: dict[str, Conditioning] = {}
 
     @torch.no_grad()
     def sample(
@@ -50,16 +51,16 @@ class Sampler:
         scheduler = make_scheduler(settings.scheduler, model.scheduler_config)
         scheduler.set_timesteps(settings.steps, device=self._device)
         latents = self._noise(seeds) * scheduler.init_noise_sigma
-        embeddings = self._encode(prompts)
+        conditioning = self._encode(prompts)
         guided = settings.guidance > 1.0
         if guided:
             negative = [settings.negative_prompt or ""] * len(prompts)
-            embeddings = torch.cat([self._encode(negative), embeddings])
+            conditioning = Conditioning.cat([self._encode(negative), conditioning])
         for timestep in scheduler.timesteps:
             doubled = torch.cat([latents, latents]) if guided else latents
             doubled = scheduler.scale_model_input(doubled, timestep)
             times = timestep.expand(len(doubled))
-            output = model.predict(doubled.to(embeddings.dtype), times, embeddings).float()
+            output = model.predict(doubled.to(conditioning.dtype), times, conditioning).float()
             if guided:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + settings.guidance * (conditional - unconditional)
@@ -68,20 +69,20 @@ class Sampler:
         return denoised
 
     def forget_prompts(self) -> None:
-        """Drops cached text embeddings; needed when the text encoder's weights have changed."""
-        self._embeddings.clear()
+        """Drops encoded prompts; needed when the text encoder's weights have changed."""
+        self._encoded.clear()
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
         shape = self._model.latent_shape
         draws = [torch.randn(shape, generator=_generator(seed)) for seed in seeds]
         return torch.stack(draws).to(self._device)
 
-    def _encode(self, prompts: Sequence[str]) -> Tensor:
+    def _encode(self, prompts: Sequence[str]) -> Conditioning:
         for prompt in prompts:
-            if prompt not in self._embeddings:
-                ids = self._model.tokenize([prompt]).to(self._device)
-                self._embeddings[prompt] = self._model.encode_prompt(ids)
-        return torch.cat([self._embeddings[prompt] for prompt in prompts])
+            if prompt not in self._encoded:
+                ids = tuple(ids.to(self._device) for ids in self._model.tokenize([prompt]))
+                self._encoded[prompt] = self._model.encode_prompt(ids)
+        return Conditioning.cat([self._encoded[prompt] for prompt in prompts])
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dreambooth.models.family import ModelFamily
+from dreambooth.models.conditioning import Conditioning
+from dreambooth.models.family import ModelFamily, trained_networks
 from dreambooth.sampling.devices import training_dtype
 from dreambooth.training.checkpoint import Checkpoint, optimizer_moments, restore_moments
 from dreambooth.training.distributed import World
@@ -47,12 +48,12 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Cached pictures and the two prompts' token ids, `[1, L]` each."""
+    """Cached pictures and the two prompts' token ids, `[1, L]` for each text encoder."""
 
     photos: LatentCache
     class_images: LatentCache
-    photo_ids: Tensor
-    class_ids: Tensor
+    photo_ids: tuple[Tensor, ...]
+    class_ids: tuple[Tensor, ...]
 
 
 class Trainer:
@@ -101,7 +102,7 @@ class Trainer:
         )
         self.step = 0
         self.losses = []
-        self._frozen_embeddings = None if settings.text_encoder else self._embed(1)
+        self._frozen_conditioning = None if settings.text_encoder else self._encode(1)
 
     def train_step(self) -> float:
         """One optimizer step.
@@ -159,9 +160,9 @@ class Trainer:
             self._compute_dtype,
             enabled=self._compute_dtype != torch.float32,
         ):
-            embeddings = self._embeddings(len(pairs))
+            conditioning = self._conditioning(len(pairs))
             noisy = noisy.to(self.settings.weights_dtype)
-            prediction = self.model.predict(noisy, timesteps, embeddings)
+            prediction = self.model.predict(noisy, timesteps, conditioning)
         loss = prior_preserving_loss(prediction, target, self.settings.prior_weight)
         loss.backward()
         return loss.detach()
@@ -172,29 +173,32 @@ class Trainer:
         samples += [
             (self.data.class_images, p.class_image, p.class_seed, p.class_time) for p in pairs
         ]
-        latents, noise, timesteps = [], [], []
+        latents, noise, times = [], [], []
         for cache, index, seed, time in samples:
             drawn = draw(seed, self.model.latent_shape)
             latents.append(cache.sample(index, drawn.posterior.to(self.device), seed))
             noise.append(drawn.noise)
-            timesteps.append(int(time * self.model.training_timesteps))
+            times.append(time)
         return (
             torch.stack(latents),
             torch.stack(noise).to(self.device),
-            torch.tensor(timesteps, device=self.device),
+            self.model.timesteps(torch.tensor(times, dtype=torch.float64, device=self.device)),
         )
 
-    def _embeddings(self, pairs: int) -> Tensor:
-        if self._frozen_embeddings is None:
-            return self._embed(pairs)
-        return self._frozen_embeddings.repeat_interleave(pairs, dim=0)
+    def _conditioning(self, pairs: int) -> Conditioning:
+        if self._frozen_conditioning is None:
+            return self._encode(pairs)
+        return self._frozen_conditioning.repeat_interleave(pairs)
 
-    def _embed(self, pairs: int) -> Tensor:
-        """Text embeddings `[2P, L, D]`; each of the two prompts goes through the encoder once."""
-        ids = torch.cat([self.data.photo_ids, self.data.class_ids]).to(self.device)
+    def _encode(self, pairs: int) -> Conditioning:
+        """`2P` prompts; each of the two different ones goes through the encoders once."""
+        ids = tuple(
+            torch.cat(both).to(self.device)
+            for both in zip(self.data.photo_ids, self.data.class_ids, strict=True)
+        )
         with torch.set_grad_enabled(self.settings.text_encoder):
-            embeddings = self.model.encode_prompt(ids)
-        return embeddings.repeat_interleave(pairs, dim=0)
+            conditioning = self.model.encode_prompt(ids)
+        return conditioning.repeat_interleave(pairs)
 
 
 def learning_rate(settings: TrainerSettings, step: int) -> float:
@@ -209,13 +213,14 @@ def trainable_parameters(model: ModelFamily, *, text_encoder: bool) -> dict[str,
     """The parameters to train by name, after switching the others off.
 
     With adapters in place those are the adapters; without, all of the denoiser's and, with
-    `text_encoder`, the text encoder's.
+    `text_encoder`, the text encoders'.
     """
-    parts = {"denoiser": model.denoiser, "text_encoder": model.text_encoder}
+    parts = trained_networks(model)
     has_adapters = any(getattr(part, "peft_config", None) for part in parts.values())
     if not has_adapters:
         model.denoiser.requires_grad_(True)
-        model.text_encoder.requires_grad_(text_encoder)
+        for encoder in model.text_encoders:
+            encoder.requires_grad_(text_encoder)
     return {
         f"{part}.{name}": parameter
         for part, module in parts.items()

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
-from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.models.family import ModelFamily
+from dreambooth.models.load import load_model
 from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
 from dreambooth.sampling.sampler import Sampler
@@ -96,7 +97,7 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
     store = CheckpointStore(Path(plan.checkpoints), plan.key, plan.owner)
     _by_first(world, store.prepare)
     latest = store.latest()
-    model = StableDiffusion.load(Path(plan.base_model)).to(device)
+    model = load_model(Path(plan.base_model)).to(device)
     data = _encode(plan, model, device)
     selection = _Selection()
     _by_first(world, lambda: selection.start(_judge(plan, model, device), latest))
@@ -168,7 +169,7 @@ def _save_state(store: CheckpointStore, trainer: Trainer, selection: "_Selection
 
 def _end(
     plan: TrainingPlan,
-    model: StableDiffusion,
+    model: ModelFamily,
     store: CheckpointStore,
     trainer: Trainer,
     selection: "_Selection",
@@ -241,7 +242,7 @@ def _prepare(world: World) -> torch.device:
     return device
 
 
-def _encode(plan: TrainingPlan, model: StableDiffusion, device: torch.device) -> TrainingData:
+def _encode(plan: TrainingPlan, model: ModelFamily, device: torch.device) -> TrainingData:
     return TrainingData(
         photos=encode_pictures(model, [Path(p) for p in plan.photos], plan.seed, device),
         class_images=encode_pictures(
@@ -252,9 +253,7 @@ def _encode(plan: TrainingPlan, model: StableDiffusion, device: torch.device) ->
     )
 
 
-def _judge(
-    plan: TrainingPlan, model: StableDiffusion, device: torch.device
-) -> CheckpointJudge | None:
+def _judge(plan: TrainingPlan, model: ModelFamily, device: torch.device) -> CheckpointJudge | None:
     if plan.encoder is None:
         return None
     photos = []
@@ -272,7 +271,7 @@ def _judge(
 
 def _save(
     plan: TrainingPlan,
-    model: StableDiffusion,
+    model: ModelFamily,
     trainer: Trainer,
     selection: _Selection,
     chosen: int,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.trainer import Trainer, TrainerSettings
@@ -148,18 +149,18 @@ def test_a_frozen_text_encoder_is_left_alone_and_asked_once(
     calls: list[int] = []
     encode = StableDiffusion.encode_prompt
 
-    def counting(self: StableDiffusion, ids: torch.Tensor) -> torch.Tensor:
-        calls.append(len(ids))
+    def counting(self: StableDiffusion, ids: tuple[torch.Tensor, ...]) -> Conditioning:
+        calls.append(len(ids[0]))
         return encode(self, ids)
 
     monkeypatch.setattr(StableDiffusion, "encode_prompt", counting)
     trainer = noise_bench(settings(text_encoder=False))
-    before = {n: p.clone() for n, p in trainer.model.text_encoder.named_parameters()}
+    before = {n: p.clone() for n, p in trainer.model.text_encoders[0].named_parameters()}
     for _ in range(3):
         trainer.train_step()
     assert len(calls) == 1
     assert all(name.startswith("denoiser.") for name in trainer.parameters)
-    after = dict(trainer.model.text_encoder.named_parameters())
+    after = dict(trainer.model.text_encoders[0].named_parameters())
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

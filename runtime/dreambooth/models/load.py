@@ -1,0 +1,41 @@
+"""From a folder to the family that knows it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dreambooth.errors import UserError
+from dreambooth.models.family import ModelFamily
+from dreambooth.models.inventory import INDEX
+from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.workspace.atomic import read_json
+
+# By the class that model_index.json names.
+FAMILIES: dict[str, Callable[[Path, torch.dtype], ModelFamily]] = {
+    "StableDiffusionPipeline": StableDiffusion.load,
+}
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> ModelFamily:
+    """Loads a diffusers folder from the disk alone; safetensors only.
+
+    Args:
+        folder: With a model_index.json that names one of the families' pipelines.
+        dtype: Of the weights.
+
+    Raises:
+        UserError: If it is of no known family, or a part is missing or not what its
+            configuration says.
+    """
+    index = read_json(folder / INDEX)
+    pipeline = index.get("_class_name") if isinstance(index, dict) else None
+    if pipeline not in FAMILIES:
+        found = f"is a {pipeline}" if pipeline else f"has no {INDEX} that names a pipeline"
+        raise UserError(
+            f"the model in {folder} {found}, which cannot be tuned here",
+            field="spec.model",
+            remedy=f"Use a diffusers folder of a {' or '.join(FAMILIES)}.",
+            reason="UnsupportedModel",
+        )
+    return FAMILIES[pipeline](folder, dtype)
