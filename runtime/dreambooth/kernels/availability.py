@@ -1,0 +1,41 @@
+"""Where the kernels can run."""
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+
+# The oldest generation with bf16 arithmetic (Ampere).
+MINIMUM_CAPABILITY = (8, 0)
+
+
+def check_available(device: torch.device | str) -> str | None:
+    """Says why the kernels can't run on a device.
+
+    Args:
+        device: Where the tensors are.
+
+    Returns:
+        The reason, or None if they can. On CPU they can in Triton's interpreter only
+        (`TRITON_INTERPRET=1` before Triton is imported), which is how their arithmetic is tested.
+    """
+    return _reason(torch.device(device), os.environ.get("TRITON_INTERPRET") == "1")
+
+
+@cache
+def _reason(device: torch.device, interpreted: bool) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if device.type == "cpu":
+        return None if interpreted else "the tensors are on the CPU"
+    if device.type != "cuda":
+        return f"there are no kernels for {device.type} devices"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    if torch.version.hip is not None:
+        return "the kernels were written for NVIDIA GPUs"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MINIMUM_CAPABILITY:
+        return f"the GPU's compute capability is {capability[0]}.{capability[1]}, below 8.0"
+    return None
