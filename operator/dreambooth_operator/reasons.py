@@ -49,6 +49,7 @@ class Reason(StrEnum):
     QUEUED = "Queued"
     PROVISIONING = "Provisioning"
     PODS_REFUSED = "PodsRefused"
+    UNSCHEDULABLE = "Unschedulable"
     CLUSTER_READY = "ClusterReady"
     RELEASED = "Released"
 

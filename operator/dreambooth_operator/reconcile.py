@@ -22,11 +22,12 @@ from dreambooth_operator.kube.kinds import JOB, POD, RAY_JOB, Object, Ref, ref_o
 from dreambooth_operator.kube.port import Event, KubeApi
 from dreambooth_operator.names import RAY_NODE_TYPE_LABEL
 from dreambooth_operator.planner.acceptance import needed
-from dreambooth_operator.planner.observed import KubeRay, Observed
+from dreambooth_operator.planner.observed import KubeRay, Observed, labels_of
 from dreambooth_operator.planner.plan import Plan
 from dreambooth_operator.planner.planning import finished, plan
 from dreambooth_operator.planner.refusal import refused
 from dreambooth_operator.queue import Again
+from dreambooth_operator.reasons import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +101,21 @@ class Reconciler:
         if finished(job) or job.deleting:
             return Observed(ray_jobs=tuple(ray_jobs), kuberay=kuberay)
         refs = [*lasting_refs(job.names), *needed(job, self.config)]
-        heads = selector | {RAY_NODE_TYPE_LABEL: "head"}
+        head = {RAY_NODE_TYPE_LABEL: "head"}
+        # A cluster may have hundreds of pods: once it is there, only its head matters.
+        ready = job.condition(Condition.CLUSTER_READY).get("status") == "True"
         objects, pods = await asyncio.gather(
-            self._get_all(dict.fromkeys(refs)), self.api.list(POD, namespace, heads)
+            self._get_all(dict.fromkeys(refs)),
+            self.api.list(POD, namespace, selector | head if ready else selector),
         )
-        return Observed(objects, tuple(ray_jobs), tuple(pods), kuberay, self.watcher.busy)
+        return Observed(
+            objects=objects,
+            ray_jobs=tuple(ray_jobs),
+            heads=tuple(pod for pod in pods if head.items() <= labels_of(pod).items()),
+            kuberay=kuberay,
+            busy=self.watcher.busy,
+            pods=() if ready else tuple(pods),
+        )
 
     async def _get_all(self, refs: Iterable[Ref]) -> dict[Ref, Object]:
         wanted = list(refs)

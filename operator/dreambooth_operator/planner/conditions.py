@@ -73,5 +73,10 @@ def phase(states: Conditions) -> str:
         return "Retrying"
     if cluster.reason == Reason.QUEUED:
         return "Queued"
-    provisioning = (Reason.PROVISIONING, Reason.PODS_REFUSED, Reason.CHILD_REFUSED)
+    provisioning = (
+        Reason.PROVISIONING,
+        Reason.PODS_REFUSED,
+        Reason.UNSCHEDULABLE,
+        Reason.CHILD_REFUSED,
+    )
     return "Provisioning" if cluster.reason in provisioning else "Pending"

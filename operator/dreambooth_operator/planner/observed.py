@@ -27,6 +27,7 @@ class Observed:
         objects: The lasting children, the claim and the ConfigMap of photos that exist.
         ray_jobs: All RayJobs of this very job, dying ones too.
         heads: Head pods of this very job.
+        pods: All its pods, while its cluster is being made; nobody asks later.
         kuberay: Whether KubeRay is there.
         busy: Jobs that run now, in the whole cluster; more of them tell their progress less often.
     """
@@ -36,6 +37,7 @@ class Observed:
     heads: tuple[Object, ...] = ()
     kuberay: KubeRay = KubeRay.READY
     busy: int = 1
+    pods: tuple[Object, ...] = ()
 
     def claim(self, namespace: str, name: str) -> Object | None:
         """A claim, if it exists."""
@@ -62,6 +64,11 @@ def metadata(obj: Mapping[str, Any]) -> Mapping[str, Any]:
 def name_of(obj: Mapping[str, Any]) -> str:
     """An object's name."""
     return str(metadata(obj).get("name", ""))
+
+
+def labels_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object's labels."""
+    return mapping(metadata(obj), "labels")
 
 
 def uid_of(obj: Mapping[str, Any]) -> str:

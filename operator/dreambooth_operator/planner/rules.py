@@ -24,6 +24,7 @@ from dreambooth_operator.planner.outcome import (
     silence_after,
 )
 from dreambooth_operator.planner.ray_state import RayPhase, provisioning
+from dreambooth_operator.planner.scheduling import unschedulable
 from dreambooth_operator.planner.situation import (
     FALSE,
     TRUE,
@@ -161,7 +162,7 @@ def wait_for_machines(situation: Situation) -> Step | None:
     elif ray.phase is RayPhase.SUSPENDED:
         state = State(FALSE, Reason.QUEUED, f"Waits in queue {situation.job.queue}.")
     elif ray.phase is RayPhase.PROVISIONING:
-        state = State(FALSE, *provisioning(obj))
+        state = State(FALSE, *(unschedulable(situation) or provisioning(obj)))
     else:
         return None
     return Step(

@@ -142,6 +142,7 @@ class World:
     objects: dict[Ref, Object] = field(default_factory=dict)
     ray_jobs: list[Object] = field(default_factory=list)
     heads: list[Object] = field(default_factory=list)
+    pods: list[Object] = field(default_factory=list)
     kuberay: KubeRay = KubeRay.READY
     busy: int = 1
     made: list[str] = field(default_factory=list)
@@ -189,6 +190,19 @@ class World:
         self.heads = []
         return self
 
+    def no_node_takes(self, *names: str, because: str) -> "World":
+        """The scheduler finds no node for these pods of the job."""
+        refusal = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": because,
+            "lastTransitionTime": to_text(self.now),
+        }
+        status = {"phase": "Pending", "conditions": [refusal]}
+        self.pods = [{"metadata": {"name": name}, "status": status} for name in names]
+        return self
+
     def driver_tells(self, state: str = "Running", **record: Any) -> "World":
         """The driver of the current try patches its record."""
         moment = to_text(self.now)
@@ -219,7 +233,12 @@ class World:
     def plan(self) -> Plan:
         """What the planner says now."""
         observed = Observed(
-            dict(self.objects), tuple(self.ray_jobs), tuple(self.heads), self.kuberay, self.busy
+            dict(self.objects),
+            tuple(self.ray_jobs),
+            tuple(self.heads),
+            self.kuberay,
+            self.busy,
+            tuple(self.pods),
         )
         return plan(parse_job(self.job), observed, self.now, self.config)
 

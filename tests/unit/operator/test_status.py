@@ -67,6 +67,20 @@ def test_pods_that_are_refused_are_reported_in_kuberays_words() -> None:
     assert world.told[-1].type == "Warning"
 
 
+def test_pods_that_no_node_takes_are_reported_in_the_schedulers_words() -> None:
+    said = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    world = World.of(a_job().with_workers(2)).settle().ray("Initializing")
+    world.no_node_takes("workers-b", "workers-a", because=said).settle()
+    assert world.condition("ClusterReady")["reason"] == "Provisioning", "it may be a moment's wait"
+    world.passes(60).settle()
+    ready = world.condition("ClusterReady")
+    assert (ready["status"], ready["reason"]) == ("False", "Unschedulable")
+    assert ready["message"] == f"No node takes 2 pods yet. The scheduler says: {said}"
+    assert world.status["phase"] == "Provisioning"
+    world.no_node_takes(because="").settle()
+    assert world.condition("ClusterReady")["reason"] == "Provisioning"
+
+
 def test_gpu_time_goes_on_after_the_last_word_of_a_driver_that_was_lost() -> None:
     world = World.of(a_job().with_workers(2)).runs()
     world.passes(10).driver_tells(gpuSeconds=20.0).settle()
