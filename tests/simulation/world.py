@@ -253,7 +253,9 @@ def a_world(*lives: Life) -> Iterator[tuple[VirtualLoop, World]]:
     """A world of its own, in which nothing outlives the block."""
     loop = VirtualLoop()
     asyncio.set_event_loop(loop)
-    logging.getLogger("dreambooth_operator").setLevel(logging.CRITICAL + 1)
+    logger = logging.getLogger("dreambooth_operator")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
 
     async def make() -> World:
         return World(loop, lives or (Life(),))
@@ -264,6 +266,7 @@ def a_world(*lives: Life) -> Iterator[tuple[VirtualLoop, World]]:
     try:
         yield loop, world
     finally:
+        logger.setLevel(level)
         world.close()
         pending = asyncio.all_tasks(loop)
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
