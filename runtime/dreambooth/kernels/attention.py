@@ -1,0 +1,158 @@
+"""Scaled dot-product attention with the backend that is fastest for a shape, measured once.
+
+torch has several implementations (cuDNN's, FlashAttention, the memory-efficient one) and picks by
+a fixed order of preference. Which is fastest depends on head size, lengths, batch, GPU and on
+whether a backward follows. So the first eager call of a shape tries each on inputs of that shape,
+and the process remembers. Nothing is measured while a CUDA graph is captured: the warm-up before it
+has called every shape.
+"""
+
+import statistics
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+CANDIDATES = (
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+)
+WARM_UPS = 2
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What decides which backend is fastest: shapes, strides, type, device and use.
+
+    Attributes:
+        query: Shape and strides, `[B, heads, L, D]`.
+        key: The same of the keys.
+        value: The same of the values.
+        dtype: Of all three.
+        device: Of all three.
+        needs_backward: Whether gradients will be asked for.
+    """
+
+    query: tuple[tuple[int, ...], tuple[int, ...]]
+    key: tuple[tuple[int, ...], tuple[int, ...]]
+    value: tuple[tuple[int, ...], tuple[int, ...]]
+    dtype: torch.dtype
+    device: torch.device
+    needs_backward: bool
+
+    def inputs(self) -> list[Tensor]:
+        """Random query, key and value of this problem."""
+        tensors = []
+        for shape, strides in (self.query, self.key, self.value):
+            tensor = torch.empty_strided(shape, strides, dtype=self.dtype, device=self.device)
+            tensors.append(tensor.normal_().requires_grad_(self.needs_backward))
+        return tensors
+
+
+Timer = Callable[[Problem, SDPBackend], float]
+_chosen: dict[Problem, SDPBackend | None] = {}
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention, scaled by 1 / sqrt(D).
+
+    Args:
+        query: `[B, heads, L, D]`.
+        key: `[B, heads, S, D]`.
+        value: `[B, heads, S, D]`.
+        mask: Added to the scores; with one, torch chooses.
+
+    Returns:
+        `[B, heads, L, D]`.
+    """
+    backend = None
+    if mask is None and query.device.type == "cuda":
+        backend = choose_backend(_problem(query, key, value))
+    # A captured call runs the kernel chosen here; the context is gone on replay, and not needed.
+    with nullcontext() if backend is None else sdpa_kernel(backend):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def choose_backend(problem: Problem, timer: Timer | None = None) -> SDPBackend | None:
+    """The fastest backend for a problem; None leaves the choice to torch.
+
+    Args:
+        problem: What is to be computed.
+        timer: Seconds that a backend takes; raises `RuntimeError` if it can't. By default it is
+            measured on the problem's device.
+    """
+    if problem in _chosen:
+        return _chosen[problem]
+    if timer is None and torch.cuda.is_current_stream_capturing():
+        return None
+    seconds: dict[SDPBackend, float] = {}
+    for backend in CANDIDATES:
+        try:
+            seconds[backend] = (timer or _measure)(problem, backend)
+        except torch.OutOfMemoryError:
+            # The memory is needed for the work itself; another time there may be some.
+            return None
+        except RuntimeError:
+            continue
+    _chosen[problem] = min(seconds, key=seconds.__getitem__) if seconds else None
+    return _chosen[problem]
+
+
+def chosen_backends() -> dict[Problem, str]:
+    """What has been chosen so far in this process, for reports."""
+    return {
+        problem: "torch's choice" if backend is None else backend.name
+        for problem, backend in _chosen.items()
+    }
+
+
+def _problem(query: Tensor, key: Tensor, value: Tensor) -> Problem:
+    needs_backward = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (query, key, value)
+    )
+    return Problem(
+        query=(tuple(query.shape), query.stride()),
+        key=(tuple(key.shape), key.stride()),
+        value=(tuple(value.shape), value.stride()),
+        dtype=query.dtype,
+        device=query.device,
+        needs_backward=needs_backward,
+    )
+
+
+def _measure(problem: Problem, backend: SDPBackend) -> float:
+    """Median seconds of one attention, with its backward if the problem has one."""
+    query, key, value = problem.inputs()
+
+    def once() -> None:
+        result = F.scaled_dot_product_attention(query, key, value)
+        if problem.needs_backward:
+            torch.autograd.grad(result, (query, key, value), result)
+
+    with (
+        torch.set_grad_enabled(problem.needs_backward),
+        sdpa_kernel(backend),
+        warnings.catch_warnings(),
+        torch.cuda.device(problem.device),
+    ):
+        # A backend that can't says why in warnings.
+        warnings.simplefilter("ignore")
+        for _ in range(WARM_UPS):
+            once()
+        events = []
+        for _ in range(REPEATS):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            once()
+            end.record()
+            events.append((start, end))
+        torch.cuda.synchronize(problem.device)
+    milliseconds: list[float] = [start.elapsed_time(end) for start, end in events]
+    return statistics.median(milliseconds) / 1e3

@@ -1,0 +1,87 @@
+"""Puts the kernels into a diffusers UNet or VAE, and takes them out again.
+
+Only classes and attention processors are swapped: parameters, their names, the configuration and
+what `save_pretrained` writes stay as they are, so do gradient checkpointing and adapters. On the
+CPU a fused model computes bit for bit what it computed before.
+"""
+
+from typing import Any
+
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+from dreambooth.kernels.modules import (
+    FusedAttnProcessor,
+    FusedGEGLU,
+    FusedGroupNorm,
+    FusedGroupNormSiLU,
+    FusedResnetBlock2D,
+    is_fusable_block,
+)
+from dreambooth.kernels.projections import join_weights, part_weights
+
+FUSED: dict[type[nn.Module], type[nn.Module]] = {
+    GEGLU: FusedGEGLU,
+    nn.GroupNorm: FusedGroupNorm,
+    ResnetBlock2D: FusedResnetBlock2D,
+}
+ORIGINAL = {fused: original for original, fused in FUSED.items()}
+ORIGINAL[FusedGroupNormSiLU] = nn.GroupNorm
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Makes a diffusers model use the kernels where they can run.
+
+    Call it when the weights have their type and place: moving them later is allowed, but parts
+    the joined projections, which then are computed one by one.
+
+    Args:
+        model: A `UNet2DConditionModel`, an `AutoencoderKL`, or any part of one.
+
+    Returns:
+        The same model.
+    """
+    # Before the norms in the blocks are fused, which a block's test looks at.
+    modules: list[Any] = list(model.modules())
+    for module in modules:
+        if type(module) is ResnetBlock2D and is_fusable_block(module):
+            module.__class__ = FusedResnetBlock2D
+        elif type(getattr(module, "conv_act", None)) is nn.SiLU and _normalizes(module):
+            module.conv_norm_out.__class__ = FusedGroupNormSiLU
+            module.conv_act = nn.Identity()
+    for module in modules:
+        if type(module) is Attention and type(module.processor) is AttnProcessor2_0:
+            module.set_processor(FusedAttnProcessor())
+            join_weights(_projected_together(module))
+        elif type(module) is GEGLU or (type(module) is nn.GroupNorm and module.affine):
+            module.__class__ = FUSED[type(module)]
+    return model
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Reverses `fuse`; returns the same model."""
+    modules: list[Any] = list(model.modules())
+    for module in modules:
+        norm = getattr(module, "conv_norm_out", None)
+        if type(norm) is FusedGroupNormSiLU:
+            module.conv_act = nn.SiLU()
+        if type(module) is Attention and type(module.processor) is FusedAttnProcessor:
+            module.set_processor(AttnProcessor2_0())
+            part_weights(_projected_together(module))
+    for module in modules:
+        if type(module) in ORIGINAL:
+            module.__class__ = ORIGINAL[type(module)]
+    return model
+
+
+def _normalizes(module: nn.Module) -> bool:
+    norm = getattr(module, "conv_norm_out", None)
+    return type(norm) is nn.GroupNorm and norm.affine
+
+
+def _projected_together(attention: Attention) -> list[nn.Module]:
+    """The projections of one input: all three in self-attention, else keys and values."""
+    layers = [attention.to_k, attention.to_v]
+    return layers if attention.is_cross_attention else [attention.to_q, *layers]
