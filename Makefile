@@ -51,6 +51,10 @@ test: $(ENV) ## Run the tests, with coverage of runtime and operator
 test-crash: $(ENV) ## Run the tests that kill real processes at random moments (slow)
 	$(BIN)/pytest -m crash $(TESTS) $(ARGS)
 
+.PHONY: test-gpu
+test-gpu: $(ENV) ## Run the tests that need a GPU, and print the kernels' times
+	$(BIN)/pytest -s tests/gpu $(ARGS)
+
 .PHONY: verify
 verify: $(ENV) ## Check all that needs no run: style, types, imports, generated files, locks, licences
 	@$(MAKE) --keep-going lint types imports drift
