@@ -28,7 +28,8 @@ from dreambooth.sampling.picture_set import PictureSet
 def main(job_file: Path, workspace: Path) -> None:
     """Runs the job; events go to the standard output as with `dreambooth run --json`."""
     replaced = {
-        "dreambooth.pipeline.driver.LazyRay.ensure": lambda _: None,
+        "dreambooth.pipeline.session.LazyRay.begin": lambda _: None,
+        "dreambooth.pipeline.session.LazyRay.ensure": lambda _: None,
         "dreambooth.sampling.factory._produce": produce,
         "dreambooth.stages.train._fit": fit,
     }
@@ -68,6 +69,8 @@ class _Relay:
         """Passes a row on."""
         if "error" in row:
             raise row["error"]
+        if "step" not in row:
+            return
         self._context.progress(row["step"], self._steps, "steps", step=row["step"])
 
 

@@ -45,7 +45,7 @@ def without_ray() -> Iterator[Work]:
     resources = {"CPU": 4.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DREAMBOOTH_CPU_THREADS", "1")
-        for module in ("driver", "generate"):
+        for module in ("session", "generate"):
             patch.setattr(f"dreambooth.pipeline.{module}.ray_session", lambda: _session(work))
         patch.setattr("ray.cluster_resources", lambda: resources)
         patch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])

@@ -16,6 +16,7 @@ from rich.console import Console
 from dreambooth.cli.failures import ending, ends_well, failure_of, unexpected
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.processors import usable_cpus
+from dreambooth.spans import note_command_start
 from dreambooth.workspace.layout import Workspace
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _drive(
         used=environment.gpu_seconds_used,
         limit=limit_of(job) if limit is None else limit,
     )
+    note_command_start()
     run_job(job, workspace, listeners, accounting, LOCK_PATIENCE_SECONDS)
 
 

@@ -20,6 +20,7 @@ from dreambooth.cli.drive import drive
 from dreambooth.cli.failures import ending, ends_well
 from dreambooth.cli.json_lines import JsonListener
 from dreambooth.errors import UserError
+from dreambooth.spans import note_command_start
 from dreambooth.workspace.layout import Workspace
 
 _JOB_FILE = click.Path(path_type=Path)
@@ -101,6 +102,7 @@ def run(job_file: Path, workspace: Path, as_json: bool) -> None:
     listener = told.events or listener_for(Console(), workspace)
     from dreambooth.pipeline.driver import run_job
 
+    note_command_start()
     try:
         run_job(job, workspace, [listener])
     finally:

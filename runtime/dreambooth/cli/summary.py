@@ -32,6 +32,10 @@ def print_summary(console: Console, result: dict[str, Any], workspace: Path) -> 
     ]
     if times:
         line(f"{'Time:':<15}{' · '.join(times)}")
+    timeline = result.get("timeline", {})
+    if timeline.get("stages"):
+        starting, whole = timeline["startUpSeconds"], timeline["seconds"]
+        line(f"{'Start-up:':<15}{duration(starting)} of {duration(whole)}")
     if result.get("peakMemoryBytes"):
         line(f"{'Peak memory:':<15}{bytes_in_words(result['peakMemoryBytes'])}")
 

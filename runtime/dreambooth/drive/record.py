@@ -30,6 +30,7 @@ QUALITY = (
 # Events that are told at once.
 URGENT = {
     EventKind.JOB_STARTED,
+    EventKind.JOB_RESOLVED,
     EventKind.STAGE_STARTED,
     EventKind.STAGE_FINISHED,
     EventKind.JOB_FINISHED,
@@ -79,6 +80,7 @@ class ProgressRecord:
             return
         if event.kind is EventKind.JOB_STARTED:
             self._gpu_seconds = event.gpu_seconds or 0.0
+        elif event.kind is EventKind.JOB_RESOLVED:
             self._results["resolved"] = _resolved(event.data)
         elif event.kind is EventKind.WARNING:
             self._warn(event.message)

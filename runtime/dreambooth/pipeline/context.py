@@ -67,6 +67,7 @@ class StageContext:
 
     Attributes:
         job: With all defaults filled in.
+        base_model: None as long as the photos have not been looked at.
         outputs: What the earlier stages returned, by stage.
         progress: Reports how far the stage is.
         warn: Tells the user something worth knowing that does not stop the job.
@@ -77,11 +78,18 @@ class StageContext:
     job: Job
     workspace: Workspace
     folder: JobFolder
-    model: BaseModel
+    base_model: BaseModel | None
     outputs: dict[StageName, dict[str, Any]]
     progress: ProgressReport
     warn: Callable[[str], None]
     budget: Budget = field(default_factory=NoLimit)
+
+    @property
+    def model(self) -> BaseModel:
+        """The base model."""
+        if self.base_model is None:
+            raise ValueError("the base model is not known before the photos are")
+        return self.base_model
 
     def fill_in(self, prompt: str) -> str:
         """A prompt with `{token}` and `{class}` replaced."""

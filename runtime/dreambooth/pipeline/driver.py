@@ -18,10 +18,14 @@ from dreambooth.pipeline.context import BaseModel, ProgressReport, Stage, StageC
 from dreambooth.pipeline.journal import Journal
 from dreambooth.pipeline.memory import PeakMemory
 from dreambooth.pipeline.progress import Event, EventKind, Listener, StageName
-from dreambooth.pipeline.ray_session import joins_cluster, ray_session
+from dreambooth.pipeline.ray_session import joins_cluster
 from dreambooth.pipeline.records import StageRecord, StageRecords
 from dreambooth.pipeline.results import build_result, publish_result, resolved_settings
+from dreambooth.pipeline.session import LazyRay
+from dreambooth.pipeline.timeline import Timeline
 from dreambooth.pipeline.usage import Accounting, GpuMeter
+from dreambooth.quality.weights import provide
+from dreambooth.spans import Activity, span
 from dreambooth.stages.class_images import ClassImagesStage
 from dreambooth.stages.evaluate import EvaluateStage
 from dreambooth.stages.generate import GenerateStage
@@ -66,17 +70,23 @@ def run_job(
             sweep_temporaries(each)
         listeners = [*listeners, Journal(folder)]
         meter = GpuMeter(folder.usage, accounting or Accounting.of(job))
+        timeline = Timeline(folder.timeline)
+        state = "Failed"
         try:
-            return _run(resolve_settings(job), space, listeners, meter)
+            result = _Run(resolve_settings(job), space, listeners, meter, timeline)()
+            state = "Succeeded"
+            return result
         except DreamBoothError as error:
             announce(listeners, _failed(error, space, folder))
             raise
         except (KeyboardInterrupt, SystemExit):
             # Ray Train answers Ctrl-C with the second.
-            data = {"state": "Interrupted", "exitCode": 130}
+            state = "Interrupted"
+            data = {"state": state, "exitCode": 130}
             announce(listeners, Event(EventKind.JOB_FAILED, message="interrupted", data=data))
             raise
         finally:
+            timeline.finish(state)
             meter.tick()
             # What went wrong before must not be replaced by a disk that refuses this too.
             with contextlib.suppress(InfrastructureError):
@@ -88,85 +98,137 @@ def stages() -> list[Stage]:
     return [PhotosStage(), ClassImagesStage(), TrainStage(), GenerateStage(), EvaluateStage()]
 
 
-def _run(
-    job: Job, space: Workspace, listeners: Sequence[Listener], meter: GpuMeter
-) -> dict[str, Any]:
-    started, earlier = time.monotonic(), meter.of_attempt
-    folder = space.job(job.id)
-    write_json(folder.manifest, job.manifest)
-    model = _base_model(job, space)
-    outputs: dict[StageName, dict[str, Any]] = {}
-    records: dict[StageName, StageRecord] = {}
-    cached: set[StageName] = set()
-    announce(
-        listeners,
-        Event(
+class _Run:
+    """One run of a job: what its stages share, and the order of things."""
+
+    def __init__(
+        self,
+        job: Job,
+        space: Workspace,
+        listeners: Sequence[Listener],
+        meter: GpuMeter,
+        timeline: Timeline,
+    ) -> None:
+        self._job, self._space, self._folder = job, space, space.job(job.id)
+        self._listeners, self._meter, self._timeline = listeners, meter, timeline
+        self._model: BaseModel | None = None
+        self._records: dict[StageName, StageRecord] = {}
+        self._cached: set[StageName] = set()
+
+    def __call__(self) -> dict[str, Any]:
+        """The result."""
+        started = time.monotonic()
+        write_json(self._folder.manifest, self._job.manifest)
+        self._tell(
             EventKind.JOB_STARTED,
-            message=f"job {job.name} on {space.root}",
-            gpu_seconds=earlier,
-            data=resolved_settings(job, model),
-        ),
-    )
-    with ExitStack() as resources:
-        memory = resources.enter_context(PeakMemory())
-        session = LazyRay(resources, meter)
-        for stage in stages():
-            context = StageContext(
-                job=job,
-                workspace=space,
-                folder=folder,
-                model=model,
-                outputs=outputs,
-                progress=MeteredProgress(StageAnnouncer(stage.name, listeners), stage.name, meter),
-                warn=lambda text, name=stage.name: announce(  # type: ignore[misc]
-                    listeners, Event(EventKind.WARNING, stage=name, message=text)
-                ),
-                budget=meter,
-            )
-            record, was_cached = _run_stage(stage, context, session, listeners, meter)
-            outputs[stage.name] = record.outputs
-            records[stage.name] = record
-            if was_cached:
-                cached.add(stage.name)
-    # On a cluster most of the work is done by processes that this one cannot see.
-    peak = 0 if joins_cluster() else memory.peak_bytes
-    result = build_result(context, records, cached, peak)
-    publish_result(context, result)
-    announce(
-        listeners,
-        Event(
+            message=f"job {self._job.name} on {self._space.root}",
+            gpu_seconds=self._meter.of_attempt,
+        )
+        with ExitStack() as resources:
+            memory = resources.enter_context(PeakMemory())
+            session = LazyRay(resources, self._meter)
+            photos, *others = stages()
+            # What is most likely wrong comes first, and what takes long to start last.
+            self._pass(photos, session)
+            if not self._folder.result.is_file():
+                session.begin()
+            self._resolve()
+            for stage in others:
+                self._pass(stage, session)
+        # On a cluster most of the work is done by processes that this one cannot see.
+        peak = 0 if joins_cluster() else memory.peak_bytes
+        self._timeline.finish("Succeeded")
+        context = self._context(others[-1].name)
+        time_line = self._timeline.to_json()
+        result = build_result(context, self._records, self._cached, peak, time_line)
+        with span(Activity.REPORT):
+            publish_result(context, result)
+        self._tell(
             EventKind.JOB_FINISHED,
             seconds=time.monotonic() - started,
             message=result["summary"],
             data=result,
-        ),
-    )
-    return result
+        )
+        return result
 
+    def _resolve(self) -> None:
+        """Finds the base model, before anything that takes long."""
+        with span(Activity.MODEL_RESOLVE):
+            self._model = _base_model(self._job, self._space)
+        self._tell(EventKind.JOB_RESOLVED, data=resolved_settings(self._job, self._model))
 
-class LazyRay:
-    """Starts Ray when the first stage needs it: a run that finds all done never does."""
-
-    def __init__(self, resources: ExitStack, meter: GpuMeter) -> None:
-        self._resources, self._meter = resources, meter
-        self._started = False
-
-    def ensure(self) -> None:
-        """Starts Ray or joins the cluster, once."""
-        if self._started:
+    def _pass(self, stage: Stage, session: LazyRay) -> None:
+        """Runs `stage` unless an earlier run has."""
+        context = self._context(stage.name)
+        records = StageRecords(self._folder.stages)
+        with span(Activity.DIGEST):
+            inputs = digest_of(stage.inputs(context))
+            known = records.load(stage.name, inputs)
+            intact = known is not None and stage.intact(context, known.outputs)
+        if known is not None and intact:
+            self._records[stage.name] = known
+            self._cached.add(stage.name)
+            self._tell_finished(stage.name, known, cached=True)
             return
-        self._resources.enter_context(ray_session())
-        self._started = True
-        import ray
+        self._meter.enter(stage.name)
+        self._meter.check()
+        self._timeline.enter(stage.name)
+        spent = self._meter.of_stage(stage.name)
+        self._tell(EventKind.STAGE_STARTED, stage=stage.name, gpu_seconds=spent)
+        started = time.monotonic()
+        if stage.name is StageName.PHOTOS:
+            with span(Activity.PHOTOS):
+                result = stage.run(context)
+        else:
+            # A hub that does not answer is met before the work, not behind it.
+            provide(self._job.evaluation.encoder, self._space.models)
+            session.ensure()
+            result = stage.run(context)
+        seconds = time.monotonic() - started
+        self._meter.enter(None)
+        spent = self._meter.of_stage(stage.name)
+        record = StageRecord(inputs, result.outputs, seconds, spent)
+        records.save(stage.name, record)
+        self._records[stage.name] = record
+        if result.cached:
+            self._cached.add(stage.name)
+        self._timeline.leave(self._meter.gpus)
+        self._tell_finished(stage.name, record, cached=result.cached)
 
-        self._meter.holds(ray.cluster_resources().get("GPU", 0.0))
+    def _context(self, stage: StageName) -> StageContext:
+        report = StageAnnouncer(stage, self._listeners)
+        return StageContext(
+            job=self._job,
+            workspace=self._space,
+            folder=self._folder,
+            base_model=self._model,
+            outputs={name: record.outputs for name, record in self._records.items()},
+            progress=MeteredProgress(report, stage, self._meter, self._timeline),
+            warn=lambda text: self._tell(EventKind.WARNING, stage=stage, message=text),
+            budget=self._meter,
+        )
+
+    def _tell(self, kind: EventKind, **details: Any) -> None:
+        announce(self._listeners, Event(kind, **details))
+
+    def _tell_finished(self, stage: StageName, record: StageRecord, *, cached: bool) -> None:
+        self._tell(
+            EventKind.STAGE_FINISHED,
+            stage=stage,
+            cached=cached,
+            seconds=record.seconds,
+            gpu_seconds=record.gpu_seconds,
+        )
 
 
 class MeteredProgress:
     """The progress report of a stage, which ends it when the GPU time is used up."""
 
-    def __init__(self, report: ProgressReport, stage: StageName, meter: GpuMeter) -> None:
+    def __init__(
+        self, report: ProgressReport, stage: StageName, meter: GpuMeter, timeline: Timeline
+    ) -> None:
         self._report, self._stage, self._meter = report, stage, meter
+        self._timeline = timeline
 
     def __call__(self, done: int, total: int, unit: str, **details: Any) -> None:
         """Passes the progress on.
@@ -177,56 +239,9 @@ class MeteredProgress:
         """
         self._report(done, total, unit, **details)
         self._meter.tick()
+        self._timeline.tick()
         if self._stage is not StageName.TRAIN:
             self._meter.check()
-
-
-def _run_stage(
-    stage: Stage,
-    context: StageContext,
-    session: LazyRay,
-    listeners: Sequence[Listener],
-    meter: GpuMeter,
-) -> tuple[StageRecord, bool]:
-    records = StageRecords(context.folder.stages)
-    inputs = digest_of(stage.inputs(context))
-    known = records.load(stage.name, inputs)
-    if known is not None and stage.intact(context, known.outputs):
-        announce(
-            listeners,
-            Event(
-                EventKind.STAGE_FINISHED,
-                stage=stage.name,
-                cached=True,
-                seconds=known.seconds,
-                gpu_seconds=known.gpu_seconds,
-            ),
-        )
-        return known, True
-    meter.enter(stage.name)
-    meter.check()
-    spent = meter.of_stage(stage.name)
-    announce(listeners, Event(EventKind.STAGE_STARTED, stage=stage.name, gpu_seconds=spent))
-    started = time.monotonic()
-    if stage.name is not StageName.PHOTOS:
-        session.ensure()
-    result = stage.run(context)
-    seconds = time.monotonic() - started
-    meter.enter(None)
-    spent = meter.of_stage(stage.name)
-    record = StageRecord(inputs, result.outputs, seconds, spent)
-    records.save(stage.name, record)
-    announce(
-        listeners,
-        Event(
-            EventKind.STAGE_FINISHED,
-            stage=stage.name,
-            cached=result.cached,
-            seconds=seconds,
-            gpu_seconds=spent,
-        ),
-    )
-    return record, result.cached
 
 
 def _base_model(job: Job, space: Workspace) -> BaseModel:

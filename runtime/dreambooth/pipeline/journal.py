@@ -62,7 +62,7 @@ class Journal:
             self._state["stage"] = event.stage.value
         if event.kind is EventKind.WARNING:
             self._state.setdefault("warnings", []).append(event.message)
-        elif event.kind is EventKind.JOB_STARTED:
+        elif event.kind is EventKind.JOB_RESOLVED:
             self._state["resolved"] = event.data
         elif event.kind is EventKind.JOB_FINISHED:
             self._state["state"] = "Succeeded"

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     """What an event is about."""
 
     JOB_STARTED = "jobStarted"
+    JOB_RESOLVED = "jobResolved"
     STAGE_STARTED = "stageStarted"
     STAGE_PROGRESS = "stageProgress"
     STAGE_FINISHED = "stageFinished"
@@ -48,7 +49,7 @@ class Event:
         cached: The stage had nothing to do: its result was there, from an earlier run or job.
         seconds: Wall time of the finished stage or job.
         message: One line for a person.
-        data: JSON-able details: the resolved settings (jobStarted), the result (jobFinished), the
+        data: JSON-able details: the resolved settings (jobResolved), the result (jobFinished), the
             error's field, remedy, reason and exitCode, and what can be used anyway (jobFailed).
     """
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from dreambooth.errors import InfrastructureError
 from dreambooth.processors import usable_cpus
+from dreambooth.spans import Activity, span
 
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 
@@ -27,8 +28,11 @@ def ray_session() -> Iterator[None]:
     Raises:
         InfrastructureError: If Ray cannot be started or reached.
     """
-    import ray
+    with span(Activity.IMPORTS):
+        import ray
 
+    # Of threads and signals, which it says before it knows how loud it may be.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not joins_cluster():
         options |= {
@@ -39,7 +43,8 @@ def ray_session() -> Iterator[None]:
         }
     on_stop = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options)
+        with span(Activity.RAY_START):
+            ray.init(**options)
     except Exception as error:
         raise InfrastructureError(
             f"Ray did not start: {error}",
@@ -53,4 +58,5 @@ def ray_session() -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with span(Activity.RAY_STOP):
+            ray.shutdown()

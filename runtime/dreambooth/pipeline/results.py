@@ -56,8 +56,9 @@ def build_result(
     records: dict[StageName, StageRecord],
     cached: set[StageName],
     peak_memory_bytes: int,
+    timeline: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of `result.json`."""
+    """The content of `result.json`; of this run's `timeline` only the sums."""
     folder, root = context.folder, context.workspace.root
     train = records[StageName.TRAIN].outputs
     evaluate = records[StageName.EVALUATE].outputs
@@ -97,12 +98,14 @@ def build_result(
         "baseImages": evaluate["baseImages"],
         "quality": evaluate["quality"],
         "peakMemoryBytes": peak_memory_bytes,
+        "timeline": {key: value for key, value in timeline.items() if key != "spans"},
         "outputs": {
             "folder": str(folder.root.relative_to(root)),
             "model": folder.model.name,
             "images": folder.images.name,
             "contactSheet": folder.contact_sheet.name,
             "report": folder.report.name,
+            "timeline": folder.timeline.name,
             "modelDigest": train["digest"],
             "imagesDigest": digest_of(generate["digests"]),
             "contactSheetDigest": file_digest(folder.contact_sheet),

@@ -102,6 +102,11 @@ class GpuMeter:
             if self._tries:
                 write_json(self._file, {"attempts": self._tries, "stages": self._stages})
 
+    @property
+    def gpus(self) -> float:
+        """GPUs that are held now."""
+        return self._gpus
+
     def of_stage(self, stage: StageName) -> float:
         """GPU-seconds of a stage, over all runs."""
         return self._stages.get(stage.value, 0.0)

@@ -1,8 +1,9 @@
 """DINO ViT-S/16 as published in timm's names, for `transformers.ViTModel`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DINO_VITS16_CONFIG: dict[str, Any] = {
     "model_type": "vit",
@@ -30,7 +31,7 @@ _IN_A_LAYER = {
 }
 
 
-def from_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def from_timm(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """Renames, and splits the joint projection of query, key and value."""
     renamed = {}
     for name, value in weights.items():
@@ -45,7 +46,7 @@ def from_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _layer(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
+def _layer(name: str, value: "Tensor") -> "list[tuple[str, Tensor]]":
     whole, kind = _split(name)
     if whole == "attn.qkv":
         names = ("query", "key", "value")

@@ -9,9 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.quality.dino import DINO_VITS16_CONFIG, from_timm
@@ -22,6 +20,9 @@ from dreambooth.workspace.atomic import (
     temporary_sibling,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -46,7 +47,7 @@ class HubWeights:
     revision: str
     files: tuple[str, ...]
     config: dict[str, Any] | None = None
-    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    convert: "Callable[[dict[str, Tensor]], dict[str, Tensor]] | None" = None
 
 
 # Facebook's own repository has a pickle only; this one has the same weights as safetensors.
@@ -67,6 +68,20 @@ CLIP_VIT_B32 = HubWeights(
 )
 
 
+FROM_THE_HUB = {weights.name: weights for weights in (DINO_VITS16, CLIP_VIT_B32)}
+
+
+def provide(encoder: str, models_dir: Path) -> None:
+    """Sees to it that an encoder's weights are there, before what they measure is made.
+
+    Raises:
+        UserError: If its folder has no safetensors.
+        InfrastructureError: If the hub does not give them or the disk does not take them.
+    """
+    if encoder in FROM_THE_HUB:
+        _weights_file(encoder_folder(FROM_THE_HUB[encoder], models_dir))
+
+
 def encoder_folder(wanted: HubWeights, models_dir: Path) -> Path:
     """The folder with an encoder's weights, downloaded if it is not there.
 
@@ -79,7 +94,7 @@ def encoder_folder(wanted: HubWeights, models_dir: Path) -> Path:
     return folder
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path) -> dict[str, "Tensor"]:
     """The weights in `folder`.
 
     Raises:
@@ -87,6 +102,10 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
+    return load_file(_weights_file(folder))
+
+
+def _weights_file(folder: Path) -> Path:
     file = folder / WEIGHTS
     if not file.is_file():
         raise UserError(
@@ -96,7 +115,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             "downloaded; a pickle is not opened, because loading one can run code.",
             reason="EncoderIncomplete",
         )
-    return load_file(file)
+    return file
 
 
 def _download(wanted: HubWeights, cache: Path) -> Path:

@@ -12,7 +12,9 @@ from dreambooth.report.chart import loss_chart
 from dreambooth.report.explain import explained_figures
 from dreambooth.report.pictures import Thumbnail, thumbnail
 from dreambooth.report.style import STYLE
+from dreambooth.report.time_chart import time_chart
 from dreambooth.report.words import bytes_in_words, duration, flattened, stage_title
+from dreambooth.workspace.atomic import read_json
 
 # Pictures of one prompt, and of all prompts, that go into the page; all are in the images folder.
 MAX_A_PROMPT = 8
@@ -39,6 +41,7 @@ def render_report(result: dict[str, Any], job_folder: Path, workspace: Path) -> 
         _section("Photos", _photos(result, job_folder)),
         _section("Training", _training(result)),
         _section("Stages", _stages(result)),
+        _section("Where the time went", _timeline(job_folder)),
         _section("Settings as used", _table(flattened(result.get("resolved", {})))),
         _section("Where things are, and what made them", _provenance(result)),
     ]
@@ -163,26 +166,45 @@ def _training(result: dict[str, Any]) -> str:
 
 
 def _stages(result: dict[str, Any]) -> str:
+    timed = {stage["name"]: stage for stage in result.get("timeline", {}).get("stages", [])}
     rows, total = [], 0.0
     for stage in result.get("stages", []):
         total += stage["seconds"]
         gpu = stage.get("gpuSeconds") or 0.0
+        times = timed.get(stage["name"], {})
+        starting, idle = times.get("startUpSeconds"), times.get("gpuIdleShare")
         rows.append(
             f'<tr><th scope="row">{escape(stage_title(stage["name"]))}</th>'
-            f'<td class="number">{duration(stage["seconds"])}</td>'
-            f'<td class="number">{duration(gpu) if gpu else "–"}</td>'
-            f"<td>{'done by an earlier run' if stage.get('cached') else ''}</td></tr>"
+            + _number(duration(stage["seconds"]))
+            + _number(duration(starting) if starting is not None else "–")
+            + _number(duration(gpu) if gpu else "–")
+            + _number(f"{idle:.0%}" if idle is not None else "–")
+            + f"<td>{'done by an earlier run' if stage.get('cached') else ''}</td></tr>"
         )
     if not rows:
         return ""
     peak = result.get("peakMemoryBytes")
     memory = f" Peak memory {bytes_in_words(peak)}, Ray included." if peak else ""
+    heads = ("Stage", "Time", "Start-up", "GPU time", "GPU idle")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
-        '<div class="wide"><table><thead><tr><th scope="col">Stage</th><th scope="col">Time</th>'
-        '<th scope="col">GPU time</th><th scope="col"><span class="unseen">Remark</span></th></tr>'
+        f'<div class="wide"><table><thead><tr>{head}'
+        '<th scope="col"><span class="unseen">Remark</span></th></tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="quiet">{duration(total)} in all.{memory}</p>'
     )
+
+
+def _number(text: str) -> str:
+    return f'<td class="number">{text}</td>'
+
+
+def _timeline(job_folder: Path) -> str:
+    """The latest run that did something; none if the file is missing or not ours."""
+    timeline = read_json(job_folder / "timeline.json")
+    runs = timeline.get("runs", []) if isinstance(timeline, dict) else []
+    latest = next((run for run in reversed(runs) if run.get("stages")), None)
+    return time_chart(latest) if latest else ""
 
 
 def _provenance(result: dict[str, Any]) -> str:

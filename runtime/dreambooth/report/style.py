@@ -2,9 +2,9 @@
 
 STYLE = """
 :root{--paper:#fff;--ink:#1b1f24;--quiet:#59636e;--rule:#d8dee4;--soft:#f6f8fa;--accent:#0b62c4;
---warn:#fff4ce;--warn-ink:#5c4400}
+--warn:#fff4ce;--warn-ink:#5c4400;--starting:#d97706}
 @media(prefers-color-scheme:dark){:root{--paper:#0f1318;--ink:#e6eaef;--quiet:#9aa4b0;
---rule:#2b323b;--soft:#171c23;--accent:#6cb2ff;--warn:#3a3010;--warn-ink:#f4dc9a}}
+--rule:#2b323b;--soft:#171c23;--accent:#6cb2ff;--warn:#3a3010;--warn-ink:#f4dc9a;--starting:#f0a94b}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;
 overflow-wrap:anywhere}
@@ -42,6 +42,11 @@ margin-top:1rem}
 .chart .each{opacity:.3}
 .chart .mean{stroke-width:2.5}
 .chart .level{stroke:var(--rule)}
+.chart .work,.mark.work{fill:var(--accent);background:var(--accent)}
+.chart .startUp,.mark.startUp{fill:var(--starting);background:var(--starting)}
+.chart .keeping,.mark.keeping{fill:var(--quiet);background:var(--quiet)}
+.legend span{margin-right:1.25rem;white-space:nowrap}
+.mark{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px}
 .chart .kept{stroke:var(--quiet);stroke-dasharray:4 4}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media print{section{break-inside:avoid}}

@@ -8,7 +8,9 @@ digests. What an interruption leaves is whole files, so filling goes on where it
 import base64
 import json
 import logging
+import os
 import pickle
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
-from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayError, RayTaskError
 
+from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.placement import placement
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
+from dreambooth.spans import Activity, span
 from dreambooth.workspace.digest import digest_of
 
 # Processes that may be lost (killed, out of memory) while one call fills its sets.
@@ -69,6 +70,8 @@ def fill(
         UserError: If the quality gate gives up on a prompt, or the model cannot be loaded.
         InfrastructureError: If the disk refuses a picture, or processes are lost again and again.
     """
+    from ray.exceptions import RayError, RayTaskError
+
     states = [PictureSetState(pictures) for pictures in sets]
     total = sum(pictures.count for pictures in sets)
     present = sum(state.present for state in states)
@@ -117,6 +120,10 @@ def _tasks(states: Sequence[PictureSetState]) -> list[_Task]:
 def _produce(
     tasks: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
+    # Imported here, for they take seconds: who only looks what is there does without.
+    import ray
+    from ray.data import ActorPoolStrategy
+
     _quiet()
     where = placement()
     rows = [{"task": json.dumps(asdict(task))} for task in tasks]
@@ -126,6 +133,7 @@ def _produce(
         pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _PictureActor,
             fn_constructor_args=(source,),
+            fn_constructor_kwargs={"asked": time.time()},
             batch_size=1,
             compute=ActorPoolStrategy(size=min(where.drawers, len(tasks))),
             # A lost process ends the data set, and `fill` starts the next: Ray would try for ever.
@@ -137,9 +145,11 @@ def _produce(
     )
     for row in written.iter_rows():
         value = json.loads(row["row"])
+        spans.deliver(value.pop("spans", []))
         if "error" in value:
             raise pickle.loads(base64.b64decode(value["error"]))
-        yield value
+        if value:
+            yield value
 
 
 def _told(error: DreamBoothError) -> str:
@@ -147,7 +157,7 @@ def _told(error: DreamBoothError) -> str:
     return json.dumps({"error": base64.b64encode(pickle.dumps(error)).decode()})
 
 
-def _lost(error: RayError) -> InfrastructureError:
+def _lost(error: Exception) -> InfrastructureError:
     return InfrastructureError(
         f"the process that draws pictures was lost {MAX_LOST_PROCESSES + 1} times: "
         f"{str(error).strip().splitlines()[0]}",
@@ -158,6 +168,8 @@ def _lost(error: RayError) -> InfrastructureError:
 
 def _quiet() -> None:
     """Ray Data logs to its session's files only; progress and errors are reported by the driver."""
+    from ray.data import DataContext
+
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -169,13 +181,19 @@ def _quiet() -> None:
 class _PictureActor:
     """Holds the model; makes one batch a call."""
 
-    def __init__(self, source: ModelSource) -> None:
+    def __init__(self, source: ModelSource, asked: float | None = None) -> None:
+        """`asked` is when the driver asked for this process."""
         from dreambooth.sampling.devices import prepare_process
         from dreambooth.sampling.loading import load_sampler
 
+        spans.arrived(asked)
         self._error: DreamBoothError | None = None
+        with span(Activity.DEVICE_START):
+            device = prepare_process()
+        spans.call_this_process("drawing", os.getpid(), device.type)
         try:
-            self._sampler = load_sampler(source.folder, source.lora, prepare_process())
+            with span(Activity.MODEL_LOAD):
+                self._sampler = load_sampler(source.folder, source.lora, device)
         except DreamBoothError as error:
             # Raised here it would look like a lost process.
             self._error = error
@@ -190,16 +208,22 @@ class _PictureActor:
         settings = SamplingSettings(**task.settings)
         requests = task.requests
         padded = requests + [requests[-1]] * (BATCH_SIZE - len(requests))
-        pictures = self._sampler.sample(
-            [request["prompt"] for request in padded],
-            [request["seed"] for request in padded],
-            settings,
-        )[: len(requests)]
+        with span(Activity.DRAW):
+            pictures = self._sampler.sample(
+                [request["prompt"] for request in padded],
+                [request["seed"] for request in padded],
+                settings,
+            )[: len(requests)]
         labels = [
-            json.dumps({"set": number, **request})
+            {"set": number, **request}
             for number, request in zip(task.set_index, requests, strict=True)
         ]
-        return {"label": np.array(labels, dtype=object), "picture": pictures}
+        # What this process did since its last batch travels with the first of its pictures.
+        labels[0]["spans"] = spans.take()
+        return {
+            "label": np.array([json.dumps(label) for label in labels], dtype=object),
+            "picture": pictures,
+        }
 
 
 def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
@@ -207,7 +231,8 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
 
     from dreambooth.sampling.files import write_png
 
-    rows = []
+    spans.call_this_process("writing", os.getpid())
+    began, rows = time.time(), []
     for label, picture in zip(batch["label"], batch["picture"], strict=True):
         request = json.loads(str(label))
         if "error" in request:
@@ -233,7 +258,11 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
                     "index": request["index"],
                     "attempt": request["attempt"],
                     "sha256": hashlib.sha256(data).hexdigest(),
+                    "spans": request.get("spans", []),
                 }
             )
         )
+    spans.note(Activity.WRITE_PICTURES, began, time.time())
+    if lanes := spans.take():
+        rows.append(json.dumps({"spans": lanes}))
     return {"row": np.array(rows, dtype=object)}

@@ -11,6 +11,7 @@ from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
 from dreambooth.sampling.factory import ModelSource, fill
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.spans import Activity, span
 from dreambooth.stages.generate import subject_sets, tuned_source
 from dreambooth.stages.photos import photo_files
 from dreambooth.stages.pictures import (
@@ -67,7 +68,8 @@ class EvaluateStage:
             lambda done, _: context.progress(half + done, total, "images"),
         )
         quality = _measure(context, tuned, base)
-        _draw_contact_sheet(context, base[len(tuned) :])
+        with span(Activity.REPORT):
+            _draw_contact_sheet(context, base[len(tuned) :])
         return StageResult(
             {
                 "quality": quality.to_json(),
@@ -129,22 +131,25 @@ def _base_sets(context: StageContext) -> list[PictureSet]:
 def _measure(
     context: StageContext, tuned: Sequence[PictureSetState], base: Sequence[PictureSetState]
 ) -> Any:
-    from dreambooth.quality.encoders import load_encoder
-    from dreambooth.quality.metrics import measure_quality
+    with span(Activity.IMPORTS):
+        from dreambooth.quality.encoders import load_encoder
+        from dreambooth.quality.metrics import measure_quality
 
-    encoder = load_encoder(context.job.evaluation.encoder, context.workspace.models)
+    with span(Activity.ENCODER_LOAD):
+        encoder = load_encoder(context.job.evaluation.encoder, context.workspace.models)
     *tuned_subject, tuned_class = tuned
     *base_subject, base_class = base[: len(tuned)]
     prompts = [state.set.prompt for state in tuned_subject for _ in state.files]
-    return measure_quality(
-        encoder,
-        photos=_open(photo_files(context)),
-        tuned=_open([file for state in tuned_subject for file in state.files]),
-        base=_open([file for state in base_subject for file in state.files]),
-        prompts=[_without_token(context, prompt) for prompt in prompts],
-        tuned_class=_open(tuned_class.files),
-        base_class=_open(base_class.files),
-    )
+    with span(Activity.MEASURE):
+        return measure_quality(
+            encoder,
+            photos=_open(photo_files(context)),
+            tuned=_open([file for state in tuned_subject for file in state.files]),
+            base=_open([file for state in base_subject for file in state.files]),
+            prompts=[_without_token(context, prompt) for prompt in prompts],
+            tuned_class=_open(tuned_class.files),
+            base_class=_open(base_class.files),
+        )
 
 
 def _without_token(context: StageContext, prompt: str) -> str:

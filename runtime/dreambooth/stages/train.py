@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
@@ -140,7 +141,9 @@ def _fit(context: StageContext, plan: Any) -> None:
     failures: list[DreamBoothError] = []
 
     def listen(row: dict[str, Any]) -> None:
-        if "error" in row:
+        if "spans" in row:
+            spans.deliver(row["spans"])
+        elif "error" in row:
             failures.append(row["error"])
         elif "resumed" in row:
             message = f"going on from step {row['resumed']}"
@@ -161,7 +164,7 @@ def _fit(context: StageContext, plan: Any) -> None:
     try:
         TorchTrainer(
             train_worker,
-            train_loop_config={"plan": plan, "relay": relay.actor},
+            train_loop_config={"plan": plan, "relay": relay.actor, "asked": time.time()},
             scaling_config=ScalingConfig(
                 num_workers=context.job.cluster.workers,
                 use_gpu=where.trains_on_gpus,

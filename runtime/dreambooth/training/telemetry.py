@@ -14,10 +14,14 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dreambooth import spans
+
 Row = dict[str, Any]
 # Steps faster than this are reported together.
 REPORT_INTERVAL_SECONDS = 0.5
 DELIVERY_SECONDS = 120.0
+# What a training waits for the last of its timeline to arrive; it does without if need be.
+LAST_SECONDS = 5.0
 
 
 @ray.remote(num_cpus=0)
@@ -78,7 +82,7 @@ class Relay:
 
 
 class Telemetry:
-    """The worker's end; only rank 0 speaks."""
+    """The worker's end; only rank 0 speaks, but of what it did each worker tells."""
 
     def __init__(self, actor: Any, *, speaks: bool) -> None:
         self._actor = actor
@@ -96,6 +100,18 @@ class Telemetry:
         """Sends a row now."""
         if self._speaks:
             self._actor.push.remote(row)
+
+    def tell_spans(self) -> None:
+        """Sends what this process did since the last time; every worker does."""
+        if lanes := spans.take():
+            self._actor.push.remote({"spans": lanes})
+
+    def last_spans(self) -> None:
+        """Sends them and waits a moment: the worker's process may end with this."""
+        if lanes := spans.take():
+            arrived = self._actor.push.remote({"spans": lanes})
+            with contextlib.suppress(Exception):
+                arrived.future().result(timeout=LAST_SECONDS)
 
     def fail(self, error: Exception) -> None:
         """Sends what ended the training, and waits: the worker's process may end with it."""

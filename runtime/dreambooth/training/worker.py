@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
@@ -19,6 +20,7 @@ from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import SamplingSettings
+from dreambooth.spans import Activity, span
 from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
 from dreambooth.training.distributed import World, current_world
 from dreambooth.training.latents import encode_pictures
@@ -78,27 +80,34 @@ class TrainingPlan:
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Entry point for Ray Train: `config` holds the `plan` and the `relay` actor.
+    """Entry point for Ray Train: `config` holds `plan`, the actor `relay`, and when it was `asked`.
 
     An error that the user can mend is sent to the driver rather than raised: Ray Train would take
     it for a failed worker and start the group again.
     """
     plan: TrainingPlan = config["plan"]
+    spans.arrived(config.get("asked"))
     world = current_world()
     telemetry = Telemetry(config["relay"], speaks=world.rank == 0)
     try:
         _train(plan, world, telemetry)
     except DreamBoothError as error:
         telemetry.fail(error)
+    finally:
+        telemetry.last_spans()
 
 
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
-    device = _prepare(world)
+    with span(Activity.DEVICE_START):
+        device = _prepare(world)
+    spans.call_this_process(f"training worker {world.rank}", device=device.type)
     store = CheckpointStore(Path(plan.checkpoints), plan.key, plan.owner)
     _by_first(world, store.prepare)
     latest = store.latest()
-    model = load_model(Path(plan.base_model)).to(device)
-    data = _encode(plan, model, device)
+    with span(Activity.MODEL_LOAD):
+        model = load_model(Path(plan.base_model)).to(device)
+    with span(Activity.ENCODE_LATENTS):
+        data = _encode(plan, model, device)
     selection = _Selection()
     _by_first(world, lambda: selection.start(_judge(plan, model, device), latest))
     if plan.lora is not None:
@@ -113,12 +122,17 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
     if latest is not None:
         trainer.restore(latest)
         telemetry.send({"resumed": latest.step})
+    began = time.time()
     while trainer.step < plan.steps and not _time_is_up(plan, world):
         loss = trainer.train_step()
         _check(loss, trainer.step)
         telemetry.step(trainer.step, loss)
         if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
+            spans.note(Activity.TRAINING_STEPS, began, time.time())
             _by_first(world, lambda: _keep(plan, store, trainer, selection))
+            telemetry.tell_spans()
+            began = time.time()
+    spans.note(Activity.TRAINING_STEPS, began, time.time())
     _by_first(world, lambda: _end(plan, model, store, trainer, selection))
 
 
@@ -163,7 +177,8 @@ def _keep(
 
 
 def _save_state(store: CheckpointStore, trainer: Trainer, selection: "_Selection") -> None:
-    store.save(trainer.checkpoint({"selection": selection.to_json()}))
+    with span(Activity.CHECKPOINT):
+        store.save(trainer.checkpoint({"selection": selection.to_json()}))
     store.keep_only({trainer.step, selection.best(trainer.step)})
 
 
@@ -181,7 +196,8 @@ def _end(
     chosen = selection.best(trainer.step)
     trainer.load_weights(store.load_weights(chosen))
     store.check_owner()
-    _save(plan, model, trainer, selection, chosen)
+    with span(Activity.SAVE_MODEL):
+        _save(plan, model, trainer, selection, chosen)
 
 
 class _Selection:
@@ -198,7 +214,8 @@ class _Selection:
         if judge is None:
             return
         if latest is None:
-            self._base = judge.measure()
+            with span(Activity.MEASURE):
+                self._base = judge.measure()
             return
         known = latest.meta["selection"]
         self._base = measurement_from(known["base"])
@@ -207,7 +224,8 @@ class _Selection:
     def consider(self, step: int, steps: int) -> None:
         """Measures the model after `step` of `steps` steps; the first half is never the best."""
         if self._judge is not None and 2 * step > steps:
-            self._measured[step] = self._judge.measure()
+            with span(Activity.MEASURE):
+                self._measured[step] = self._judge.measure()
 
     def best(self, last: int) -> int:
         """The step with the highest score, the later of equals; `last` if none was measured."""
@@ -260,9 +278,11 @@ def _judge(plan: TrainingPlan, model: ModelFamily, device: torch.device) -> Chec
     for file in plan.photos:
         with Image.open(file) as image:
             photos.append(image.convert("RGB"))
+    with span(Activity.ENCODER_LOAD):
+        encoder = load_encoder(plan.encoder, Path(plan.models_dir))
     return CheckpointJudge(
         Sampler(model, device, autocast=True),
-        load_encoder(plan.encoder, Path(plan.models_dir)),
+        encoder,
         photos,
         (plan.prompt, plan.class_prompt),
         plan.sampling,

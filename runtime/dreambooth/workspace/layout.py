@@ -71,6 +71,11 @@ class JobFolder:
         return self.root / "result.json"
 
     @property
+    def timeline(self) -> Path:
+        """What each process did, and when."""
+        return self.root / "timeline.json"
+
+    @property
     def progress(self) -> Path:
         """How far the job is."""
         return self.root / "progress.json"

@@ -37,6 +37,7 @@ RESULT: dict[str, Any] = {
         {"name": "photos", "seconds": 0.3, "cached": True},
         {"name": "train", "seconds": 185.2, "cached": False},
     ],
+    "timeline": {"seconds": 190.0, "startUpSeconds": 21.3, "stages": [{"name": "train"}]},
     "peakMemoryBytes": 3_200_000_000,
     "outputs": {
         "folder": "jobs/rex",

@@ -131,6 +131,7 @@ def test_a_run_ends_with_quality_places_and_times(command: Command) -> None:
         "workspace/jobs/rex/contact-sheet.png",
         "workspace/jobs/rex/report.html",
         "photos cached · training 3 min 5 s",
+        "21 s of 3 min 10 s",
         "3.2 GB",
     ):
         assert expected in result.stdout

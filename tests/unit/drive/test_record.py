@@ -51,7 +51,11 @@ RESULT = {
 
 
 def started(gpu_seconds: float = 0.0) -> Event:
-    return Event(EventKind.JOB_STARTED, gpu_seconds=gpu_seconds, data=RESOLVED)
+    return Event(EventKind.JOB_STARTED, gpu_seconds=gpu_seconds)
+
+
+def resolved() -> Event:
+    return Event(EventKind.JOB_RESOLVED, data=RESOLVED)
 
 
 def begins(stage: StageName, gpu_seconds: float = 0.0) -> Event:
@@ -85,6 +89,7 @@ def training() -> ProgressRecord:
         )
     ):
         record.note(event, at(second))
+    record.note(resolved(), at(1))
     return record
 
 
@@ -208,7 +213,7 @@ def test_nothing_makes_a_record_too_large(assert_valid: Check) -> None:
     long = "ключ 🦖 " * 20_000
     record = ProgressRecord(attempt=1, gpus=1.0, started=BEGIN)
     texts = dict.fromkeys(("token", "model", "modelRevision", "modelDigest", "encoder"), long)
-    record.note(Event(EventKind.JOB_STARTED, data=texts), at(0))
+    record.note(Event(EventKind.JOB_RESOLVED, data=texts), at(0))
     for stage in StageName:
         record.note(progress(stage, 1, 2, long, message=long), at(1))
     for _ in range(1000):

@@ -31,7 +31,13 @@ def test_a_job_tells_of_each_stage_in_order_from_start_to_result(undisturbed: Ru
         for stage in STAGES
         for kind in (EventKind.STAGE_STARTED, EventKind.STAGE_FINISHED)
     ]
-    assert told == [(EventKind.JOB_STARTED, None), *in_stages, (EventKind.JOB_FINISHED, None)]
+    assert told == [
+        (EventKind.JOB_STARTED, None),
+        *in_stages[:2],
+        (EventKind.JOB_RESOLVED, None),
+        *in_stages[2:],
+        (EventKind.JOB_FINISHED, None),
+    ]
 
 
 def test_progress_counts_up_to_what_was_planned_in_every_stage(undisturbed: Run) -> None:
@@ -106,6 +112,45 @@ def test_the_report_of_a_real_job_needs_nothing_but_itself(undisturbed: Run) -> 
     assert len(sources) >= 7
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert not re.findall(r"url\((?!['\"]?data:)|@import|<script[^>]+src", report)
+
+
+def test_the_timeline_of_a_job_says_where_its_time_went(undisturbed: Run) -> None:
+    [run] = undisturbed.read("timeline")["runs"]
+    assert run["state"] == "Succeeded"
+    assert [stage["name"] for stage in run["stages"]] == STAGES
+    done = {(row["stage"], row["activity"]) for row in run["spans"]}
+    assert {
+        ("photos", "photos"),
+        ("classImages", "model load"),
+        ("classImages", "draw"),
+        ("classImages", "write pictures"),
+        ("train", "model load"),
+        ("train", "training steps"),
+        ("train", "checkpoint"),
+        ("train", "save model"),
+        ("generate", "draw"),
+        ("evaluate", "draw"),
+        ("evaluate", "measure"),
+    } <= done
+    for row in run["spans"]:
+        assert 0 <= row["start"] <= row["end"] <= run["seconds"] + 1
+    sums = {key: value for key, value in run.items() if key != "spans"}
+    assert undisturbed.result["timeline"].keys() == sums.keys()
+    assert "gpuIdleShare" not in run["stages"][1]
+
+
+def test_a_run_that_goes_on_adds_its_timeline_to_that_of_the_interrupted_one(fresh: Path) -> None:
+    stopped = Run(fresh, listener=stop_at(StageName.GENERATE, 1))
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    [first] = stopped.read("timeline")["runs"]
+    assert first["state"] == "Interrupted"
+    assert {row["stage"] for row in first["spans"]} >= {"photos", "classImages", "train"}
+    run = Run(fresh)()
+    kept, second = run.read("timeline")["runs"]
+    assert kept == first
+    assert second["state"] == "Succeeded"
+    assert [stage["name"] for stage in second["stages"]] == ["generate", "evaluate"]
 
 
 def test_nothing_is_left_that_only_the_run_needed(undisturbed: Run) -> None:
@@ -298,6 +343,30 @@ def test_what_the_author_can_mend_is_told_with_field_remedy_and_code_and_then_go
     assert not failed.folder.photos.exists()
     photo.write_bytes(whole)
     assert Run(fresh)().ran == STAGES
+
+
+def test_photos_are_looked_at_before_the_base_model(fresh: Path) -> None:
+    _spoil(fresh / "photos" / "1.png")
+    (fresh / "tiny" / "model_index.json").unlink()
+    failed = Run(fresh)
+    with pytest.raises(UserError, match=r"1\.png"):
+        failed()
+    write_photo(fresh / "photos" / "1.png", seed=1)
+    with pytest.raises(UserError, match="model_index"):
+        failed()
+    assert failed.ran == ["photos"]
+    assert failed.work.sessions <= 1 and failed.work.drawn == 0
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_encoder_that_the_hub_does_not_give_costs_no_picture(fresh: Path) -> None:
+    # The hub of the test has no repository at all.
+    failed = Run(fresh, {"evaluation.encoder": "dino-vits16"})
+    with pytest.raises(InfrastructureError, match="dino-vits16") as raised:
+        failed()
+    assert raised.value.field == "spec.evaluation.encoder"
+    assert failed.ran == ["photos"]
+    assert failed.work.drawn == 0 and failed.work.trainings == 0
 
 
 def test_workers_that_fail_again_and_again_end_the_job_as_a_failure_of_the_machine(

@@ -93,7 +93,7 @@ def test_a_loss_that_is_no_number_leaves_a_record_that_every_reader_of_json_can_
 
 
 def test_warnings_and_resolved_settings_stay_in_the_record(kept: Kept) -> None:
-    kept.note(Event(EventKind.JOB_STARTED, message="job rex", data={"token": "sks"}))
+    kept.note(Event(EventKind.JOB_RESOLVED, data={"token": "sks"}))
     photos = StageName.PHOTOS
     kept.note(Event(EventKind.WARNING, stage=photos, message="a.png is small"))
     kept.note(Event(EventKind.WARNING, stage=photos, message="b.png is small"))

@@ -42,7 +42,7 @@ class Stages:
             job=job,
             workspace=space,
             folder=space.job(job.id),
-            model=BaseModel(
+            base_model=BaseModel(
                 model.folder, model.name, model.revision, model.digest, job.subject.token or "sks"
             ),
             outputs=outputs or {},
