@@ -6,6 +6,7 @@ twice and written once more for the gradient; statistics and the activation are 
 kernels can't run, torch's own operations do.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,15 @@ from dreambooth.kernels.availability import check_available
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def group_norm(
+    x: Tensor,
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    shift: Tensor | None = None,
+) -> Tensor:
     """Normalizes groups of channels to mean 0 and variance 1, then scales and shifts.
 
     Args:
@@ -27,22 +36,35 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float)
         weight: `[C]`.
         bias: `[C]`.
         eps: Added to the variance.
+        shift: `[N, C]`, added to every pixel of `x` first: a convolution's bias, an embedding.
 
     Returns:
         Of `x`'s shape and type, with contiguous channels.
     """
     if not _runs_for(x, weight, bias):
-        return F.group_norm(x, groups, weight, bias, eps)
-    result: Tensor = _GroupNorm.apply(x, weight, bias, groups, eps, False)
+        return F.group_norm(_shifted(x, shift), groups, weight, bias, eps)
+    result: Tensor = _GroupNorm.apply(x, shift, weight, bias, groups, eps, False)
     return result
 
 
-def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def group_norm_silu(
+    x: Tensor,
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    shift: Tensor | None = None,
+) -> Tensor:
     """The same, then `y * sigmoid(y)`, in one pass."""
     if not _runs_for(x, weight, bias):
-        return F.silu(F.group_norm(x, groups, weight, bias, eps))
-    result: Tensor = _GroupNorm.apply(x, weight, bias, groups, eps, True)
+        return F.silu(F.group_norm(_shifted(x, shift), groups, weight, bias, eps))
+    result: Tensor = _GroupNorm.apply(x, shift, weight, bias, groups, eps, True)
     return result
+
+
+def _shifted(x: Tensor, shift: Tensor | None) -> Tensor:
+    return x if shift is None else x + shift.unflatten(-1, (-1, *[1] * (x.dim() - 2)))
 
 
 def _runs_for(x: Tensor, *weights: Tensor) -> bool:
@@ -54,18 +76,13 @@ def _runs_for(x: Tensor, *weights: Tensor) -> bool:
     )
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """An image's pixels as rows of channels, `[N, P, C]`; copied only if it lies otherwise."""
-    return x.flatten(2).transpose(1, 2).contiguous() if x.dim() == 3 else _image_rows(x)
+    return x.movedim(1, -1).contiguous().flatten(1, -2)
 
 
-def _image_rows(x: Tensor) -> Tensor:
-    image = x.permute(0, 2, 3, 1).contiguous()
-    return image.view(x.shape[0], -1, x.shape[1])
-
-
-def _image(rows: Tensor, shape: torch.Size) -> Tensor:
-    """The reverse of `_rows`."""
+def image_of(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """The reverse of `rows_of`, for an image `[N, C, ...]` of that shape; a view."""
     images, channels, *size = shape
     return rows.view(images, *size, channels).movedim(-1, 1)
 
@@ -73,32 +90,30 @@ def _image(rows: Tensor, shape: torch.Size) -> Tensor:
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+        ctx: Any,
+        x: Tensor,
+        shift: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        groups: int,
+        eps: float,
+        silu: bool,
     ) -> Tensor:
         from dreambooth.kernels.device import group_norm as device
 
-        rows = _rows(x)
-        y, mean, rstd = device.forward(
-            rows, weight.contiguous(), bias.contiguous(), groups, eps, silu
-        )
-        ctx.save_for_backward(rows, weight, bias, mean, rstd)
+        rows = rows_of(x)
+        shift = None if shift is None else shift.contiguous()
+        y, mean, rstd = device.forward(rows, shift, weight, bias, groups, eps, silu)
+        ctx.save_for_backward(rows, shift, weight, bias, mean, rstd)
         ctx.groups, ctx.silu, ctx.shape = groups, silu, x.shape
-        return _image(y, x.shape)
+        return image_of(y, x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from dreambooth.kernels.device import group_norm as device
 
-        rows, weight, bias, mean, rstd = ctx.saved_tensors
-        dx, dweight, dbias = device.backward(
-            _rows(dy),
-            rows,
-            weight.contiguous(),
-            bias.contiguous(),
-            mean,
-            rstd,
-            ctx.groups,
-            ctx.silu,
+        dx, dweight, dbias, dshift = device.backward(
+            rows_of(dy), *ctx.saved_tensors, ctx.groups, ctx.silu
         )
-        return _image(dx, ctx.shape), dweight, dbias, None, None, None
+        return image_of(dx, ctx.shape), dshift, dweight, dbias, None, None, None

@@ -6,12 +6,13 @@ channels a group fit no power of two, and brought together per group by a small 
 No atomics: the same input gives the same bits.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-TYPES = (torch.bfloat16, torch.float16, torch.float32)
 # 64 bf16 channels are one full line of 128 bytes.
 CHANNELS = 64
 # What one round of programs should at least be, to keep all multiprocessors of a large GPU busy.
@@ -30,6 +31,17 @@ def _tile(P, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+def _load(x, shift, offsets, mask, channels, C, SHIFT: tl.constexpr):
+    """A tile in fp32, with what is added to each channel of its image."""
+    values = tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32)
+    if SHIFT:
+        place = tl.program_id(2) * C + channels
+        more = tl.load(shift + place, mask=channels < C, other=0.0).to(tl.float32)
+        values = tl.where(mask, values + more[None, :], 0.0)
+    return values
+
+
+@triton.jit
 def _silu_slope(z):
     """The derivative of z * sigmoid(z)."""
     gate = 1.0 / (1.0 + tl.exp(-z))
@@ -37,10 +49,20 @@ def _silu_slope(z):
 
 
 @triton.jit
-def _partial_moments(x, means, squares, P, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+def _partial_moments(
+    x,
+    shift,
+    means,
+    squares,
+    P,
+    C,
+    SHIFT: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
     """Per channel of a tile: mean, and sum of squared differences from it."""
     offsets, mask, channels = _tile(P, C, PIXELS, CHANNELS)
-    values = tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32)
+    values = _load(x, shift, offsets, mask, channels, C, SHIFT)
     count = tl.minimum(P - tl.program_id(0) * PIXELS, PIXELS).to(tl.float32)
     mean = tl.sum(values, axis=0) / count
     differences = tl.where(mask, values - mean[None, :], 0.0)
@@ -111,6 +133,7 @@ def _channel_values(weight, bias, mean, rstd, channels, C, D, groups):
 @triton.jit
 def _normalize(
     x,
+    shift,
     y,
     weight,
     bias,
@@ -121,13 +144,14 @@ def _normalize(
     D,
     groups,
     SILU: tl.constexpr,
+    SHIFT: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     offsets, mask, channels = _tile(P, C, PIXELS, CHANNELS)
-    scale, shift, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
-    values = tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32)
-    values = (values - center) * spread * scale + shift
+    scale, base, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
+    values = _load(x, shift, offsets, mask, channels, C, SHIFT)
+    values = (values - center) * spread * scale + base
     if SILU:
         values = values / (1.0 + tl.exp(-values))
     tl.store(y + offsets, values.to(y.dtype.element_ty), mask=mask)
@@ -136,6 +160,7 @@ def _normalize(
 @triton.jit
 def _partial_gradients(
     x,
+    shift,
     dy,
     weight,
     bias,
@@ -148,16 +173,17 @@ def _partial_gradients(
     D,
     groups,
     SILU: tl.constexpr,
+    SHIFT: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     """Per channel of a tile: the sums of dz (for the bias) and of dz * xhat (for the weight)."""
     offsets, mask, channels = _tile(P, C, PIXELS, CHANNELS)
-    scale, shift, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
-    xhat = (tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32) - center) * spread
+    scale, base, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
+    xhat = (_load(x, shift, offsets, mask, channels, C, SHIFT) - center) * spread
     dz = tl.load(dy + offsets, mask=mask, other=0.0).to(tl.float32)
     if SILU:
-        dz = dz * _silu_slope(xhat * scale + shift)
+        dz = dz * _silu_slope(xhat * scale + base)
     row = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
     place = row * C + channels
     tl.store(shifts + place, tl.sum(dz, axis=0), mask=channels < C)
@@ -212,6 +238,7 @@ def _gradients(
 @triton.jit
 def _input_gradient(
     x,
+    shift,
     dy,
     dx,
     weight,
@@ -220,91 +247,137 @@ def _input_gradient(
     rstd,
     first,
     second,
+    totals,
     P,
     C,
     D,
     groups,
     SILU: tl.constexpr,
+    SHIFT: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     offsets, mask, channels = _tile(P, C, PIXELS, CHANNELS)
-    scale, shift, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
+    scale, base, center, spread = _channel_values(weight, bias, mean, rstd, channels, C, D, groups)
     size = P * 1.0 * D
     place = tl.program_id(2) * groups + channels // D
     inside = channels < C
     even = tl.load(first + place, mask=inside, other=0.0)[None, :] / size
     along = tl.load(second + place, mask=inside, other=0.0)[None, :] / size
-    xhat = (tl.load(x + offsets, mask=mask, other=0.0).to(tl.float32) - center) * spread
+    xhat = (_load(x, shift, offsets, mask, channels, C, SHIFT) - center) * spread
     dz = tl.load(dy + offsets, mask=mask, other=0.0).to(tl.float32)
     if SILU:
-        dz = dz * _silu_slope(xhat * scale + shift)
+        dz = dz * _silu_slope(xhat * scale + base)
     result = spread * (dz * scale - even - xhat * along)
     tl.store(dx + offsets, result.to(dx.dtype.element_ty), mask=mask)
+    if SHIFT:
+        row = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+        total = tl.sum(tl.where(mask, result, 0.0), axis=0)
+        tl.store(totals + row * C + channels, total, mask=inside)
 
 
-def _pixels(images: int, pixels: int, channels: int) -> int:
-    """Pixels of a tile: many where that still leaves work for all multiprocessors."""
-    parts = images * triton.cdiv(channels, CHANNELS)
-    return 128 if parts * triton.cdiv(pixels, 128) >= ENOUGH_PROGRAMS else 64
+@dataclass(frozen=True)
+class _Plan:
+    """How rows `[N, P, C]` are cut into tiles."""
 
+    images: int
+    pixels: int
+    channels: int
+    groups: int
 
-def _warps(pixels: int) -> int:
-    return 8 if pixels > 64 else 4
+    @property
+    def size(self) -> int:
+        """Pixels of a tile: more where that still leaves work for all multiprocessors."""
+        parts = self.images * triton.cdiv(self.channels, CHANNELS)
+        return 128 if parts * triton.cdiv(self.pixels, 128) >= ENOUGH_PROGRAMS else 64
+
+    @property
+    def blocks(self) -> int:
+        return int(triton.cdiv(self.pixels, self.size))
+
+    @property
+    def width(self) -> int:
+        return self.channels // self.groups
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        return self.blocks, triton.cdiv(self.channels, CHANNELS), self.images
+
+    def tile(self) -> dict[str, int]:
+        warps = 8 if self.size > 64 else 4
+        return {"PIXELS": self.size, "CHANNELS": CHANNELS, "num_warps": warps}
+
+    def group_tile(self) -> dict[str, int]:
+        return {"ROWS": 32, "WIDTH": triton.next_power_of_2(self.width), "num_warps": 4}
+
+    def parts(self, x: Tensor, count: int) -> Tensor:
+        """Room for per-channel sums of each tile."""
+        return x.new_empty((count, self.images, self.blocks, self.channels), dtype=torch.float32)
 
 
 def forward(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+    x: Tensor,
+    shift: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalizes rows `[N, P, C]`; returns the result and `[N, groups]` mean and rstd, fp32."""
-    images, pixels, channels = x.shape
-    size = _pixels(images, pixels, channels)
-    blocks, width = triton.cdiv(pixels, size), channels // groups
-    grid = (blocks, triton.cdiv(channels, CHANNELS), images)
-    tile = {"PIXELS": size, "CHANNELS": CHANNELS, "num_warps": _warps(size)}
-    means, squares = x.new_empty((2, images, blocks, channels), dtype=torch.float32)
-    mean, rstd = x.new_empty((2, images, groups), dtype=torch.float32)
+    plan = _Plan(*x.shape, groups)
+    means, squares = plan.parts(x, 2)
+    mean, rstd = x.new_empty((2, plan.images, groups), dtype=torch.float32)
     y = torch.empty_like(x)
-    _partial_moments[grid](x, means, squares, pixels, channels, **tile)
-    _moments[(groups, images)](
-        means, squares, mean, rstd, pixels, channels, width, blocks, eps,
-        PIXELS=size, ROWS=32, WIDTH=triton.next_power_of_2(width), num_warps=4,
+    added = {"SHIFT": shift is not None}
+    # A pointer has to be given; without a shift it isn't read.
+    shift = x if shift is None else shift
+    pixels, channels = plan.pixels, plan.channels
+    _partial_moments[plan.grid](
+        x, shift, means, squares, pixels, channels, **added, **plan.tile()
     )  # fmt: skip
-    _normalize[grid](
-        x, y, weight, bias, mean, rstd, pixels, channels, width, groups, SILU=silu, **tile
-    )
+    _moments[(groups, plan.images)](
+        means, squares, mean, rstd, pixels, channels, plan.width, plan.blocks, eps,
+        PIXELS=plan.size, **plan.group_tile(),
+    )  # fmt: skip
+    _normalize[plan.grid](
+        x, shift, y, weight, bias, mean, rstd, pixels, channels, plan.width, groups,
+        SILU=silu, **added, **plan.tile(),
+    )  # fmt: skip
     return y, mean, rstd
 
 
 def backward(
     dy: Tensor,
     x: Tensor,
+    shift: Tensor | None,
     weight: Tensor,
     bias: Tensor,
     mean: Tensor,
     rstd: Tensor,
     groups: int,
     silu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of rows `[N, P, C]`, weight and bias."""
-    images, pixels, channels = x.shape
-    size = _pixels(images, pixels, channels)
-    blocks, width = triton.cdiv(pixels, size), channels // groups
-    grid = (blocks, triton.cdiv(channels, CHANNELS), images)
-    tile = {"PIXELS": size, "CHANNELS": CHANNELS, "num_warps": _warps(size)}
-    shifts, scales = x.new_empty((2, images, blocks, channels), dtype=torch.float32)
-    first, second = x.new_empty((2, images, groups), dtype=torch.float32)
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The gradients of rows `[N, P, C]`, weight, bias and shift."""
+    plan = _Plan(*x.shape, groups)
+    pixels, channels = plan.pixels, plan.channels
+    shifts, scales = plan.parts(x, 2)
+    first, second = x.new_empty((2, plan.images, groups), dtype=torch.float32)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-    _partial_gradients[grid](
-        x, dy, weight, bias, mean, rstd, shifts, scales, pixels, channels, width, groups,
-        SILU=silu, **tile,
+    added = {"SHIFT": shift is not None}
+    more = x if shift is None else shift
+    _partial_gradients[plan.grid](
+        x, more, dy, weight, bias, mean, rstd, shifts, scales, pixels, channels, plan.width,
+        groups, SILU=silu, **added, **plan.tile(),
     )  # fmt: skip
     _gradients[(groups,)](
-        shifts, scales, weight, dweight, dbias, first, second, images, channels, width, blocks,
-        ROWS=32, WIDTH=triton.next_power_of_2(width), num_warps=4,
+        shifts, scales, weight, dweight, dbias, first, second, plan.images, channels, plan.width,
+        plan.blocks, **plan.group_tile(),
     )  # fmt: skip
-    _input_gradient[grid](
-        x, dy, dx, weight, bias, mean, rstd, first, second, pixels, channels, width, groups,
-        SILU=silu, **tile,
+    # The parts of the sums above have been read: their memory takes the next ones.
+    _input_gradient[plan.grid](
+        x, more, dy, dx, weight, bias, mean, rstd, first, second, shifts, pixels, channels,
+        plan.width, groups, SILU=silu, **added, **plan.tile(),
     )  # fmt: skip
-    return dx, dweight, dbias
+    dshift = None if shift is None else shifts.sum(dim=1).to(shift.dtype)
+    return dx, dweight, dbias, dshift
