@@ -93,6 +93,12 @@ class ModelFamily(Protocol):
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What `predict` should have returned (noise or velocity)."""
 
+    def unfreeze(self, *, text_encoder: bool) -> None:
+        """Makes the denoiser's weights trainable and, with `text_encoder`, the text encoders'.
+
+        Each of them gets a gradient: weights that nothing depends on stay frozen.
+        """
+
     def add_lora(self, rank: int, alpha: float, *, text_encoder: bool, seed: int) -> None:
         """Freezes the base weights and adds trainable low-rank adapters."""
 

@@ -9,11 +9,15 @@ from dreambooth.errors import UserError
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.inventory import INDEX
 from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.models.stable_diffusion_3 import StableDiffusion3
+from dreambooth.models.stable_diffusion_xl import StableDiffusionXL
 from dreambooth.workspace.atomic import read_json
 
 # By the class that model_index.json names.
 FAMILIES: dict[str, Callable[[Path, torch.dtype], ModelFamily]] = {
     "StableDiffusionPipeline": StableDiffusion.load,
+    "StableDiffusionXLPipeline": StableDiffusionXL.load,
+    "StableDiffusion3Pipeline": StableDiffusion3.load,
 }
 
 

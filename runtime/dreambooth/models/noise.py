@@ -5,14 +5,30 @@ training step can be captured in a CUDA graph.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from dreambooth.errors import UserError
 from dreambooth.models.inventory import PREDICTION_TYPES
+
+
+class NoiseProcess(Protocol):
+    """How pictures become noise; timesteps are the process's own."""
+
+    def to(self, device: torch.device) -> None:
+        """Moves its tables; latents and timesteps must be there, too."""
+
+    def timesteps(self, times: Tensor) -> Tensor:
+        """`[B]` of shares of the process `[B]` in [0, 1); float64 shares are taken exactly."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """`latents` at `timesteps` `[B]`."""
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should say."""
 
 
 class DiffusionProcess:
@@ -39,17 +55,17 @@ class DiffusionProcess:
                 reason="UnsupportedModel",
             )
         self._predicts_noise = kind == "epsilon"
-        self.steps = int(scheduler.config.num_train_timesteps)
+        self._steps = int(scheduler.config.num_train_timesteps)
         self._signal = scheduler.alphas_cumprod.float() ** 0.5
         self._noise = (1 - scheduler.alphas_cumprod.float()) ** 0.5
 
     def to(self, device: torch.device) -> None:
-        """Moves the tables; latents and timesteps must be there, too."""
+        """Moves the tables."""
         self._signal, self._noise = self._signal.to(device), self._noise.to(device)
 
     def timesteps(self, times: Tensor) -> Tensor:
-        """`[B]` int64 of shares of the process `[B]`; float64 shares are taken exactly."""
-        return (times * self.steps).long().clamp(max=self.steps - 1)
+        """`[B]` int64, evenly."""
+        return (times * self._steps).long().clamp(max=self._steps - 1)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`latents` at `timesteps` `[B]`."""
@@ -58,12 +74,45 @@ class DiffusionProcess:
         )
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser should say."""
+        """The noise, or the velocity."""
         if self._predicts_noise:
             return noise
         return _at(self._signal, timesteps, latents) * noise - (
             _at(self._noise, timesteps, latents) * latents
         )
+
+
+class FlowProcess:
+    """The rectified flow of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206).
+
+    Noise and picture are mixed along a straight line, and what is learned is the way from the one
+    to the other. Times follow a logit-normal distribution, which favours the middle of the line,
+    and are shifted towards the noise as the model's scheduler is.
+    """
+
+    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
+        """Takes the shift from the configuration of a `FlowMatchEulerDiscreteScheduler`."""
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(scheduler_config))
+        self._steps = int(scheduler.config.num_train_timesteps)
+        self._shift = float(scheduler.config.shift)
+
+    def to(self, device: torch.device) -> None:
+        """Has nothing to move."""
+
+    def timesteps(self, times: Tensor) -> Tensor:
+        """`[B]` float32 in (0, 1000], the quantiles `times` of their distribution."""
+        share = torch.sigmoid(torch.special.ndtri(times)).clamp(1.0 / self._steps, 1.0)
+        shifted = self._shift * share / (1.0 + (self._shift - 1.0) * share)
+        return (shifted * self._steps).float()
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """`latents` at `timesteps` `[B]` of the line."""
+        sigma = (timesteps / self._steps).to(latents.dtype).view(-1, 1, 1, 1)
+        return (1.0 - sigma) * latents + sigma * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The line's direction, the same everywhere on it."""
+        return noise - latents
 
 
 def _at(table: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""Reading the parts of a diffusers folder: whole, from the disk alone, safetensors only."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from dreambooth.errors import UserError
+
+
+@contextmanager
+def reading(folder: Path, kind: str) -> Iterator[None]:
+    """Says which folder it was, and that it should be one of a `kind`, if it cannot be read.
+
+    Raises:
+        UserError: For whatever goes wrong inside.
+    """
+    # Loading is reported by the pipeline; the libraries' own bars would tear it apart.
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # Anything can be wrong in files that people bring, and the libraries check little.
+        raise UserError(
+            f"the model in {folder} cannot be loaded: {_first_line(error)}",
+            field="spec.model",
+            remedy=f"Give a complete {kind} folder in the diffusers layout, with safetensors "
+            "weights.",
+            reason="ModelNotLoadable",
+        ) from error
+
+
+def load_networks(
+    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype | str
+) -> dict[str, Any]:
+    """The networks of `classes`, by the part's name.
+
+    Args:
+        folder: In the diffusers layout.
+        classes: diffusers' or transformers' class of each part.
+        dtype: Of their weights, or "auto" for that of the files.
+
+    Raises:
+        UserError: If weights are missing, which the libraries fill with random numbers.
+    """
+    networks = {}
+    for name, cls in classes.items():
+        key = "dtype" if issubclass(cls, PreTrainedModel) else "torch_dtype"
+        networks[name], info = cls.from_pretrained(
+            folder / name,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **{key: dtype},
+        )
+        _check_complete(name, info["missing_keys"])
+    return networks
+
+
+def _check_complete(part: str, missing: Collection[str]) -> None:
+    if missing:
+        names = sorted(missing)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise UserError(
+            f"the weights of the {part} have no {some}",
+            field="spec.model",
+            remedy="Copy the model again, or convert it again with the diffusers that made it.",
+            reason="ModelNotLoadable",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
