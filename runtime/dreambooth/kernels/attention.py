@@ -10,7 +10,7 @@ has called every shape.
 import statistics
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ CANDIDATES = (
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
 )
+FALLBACKS = (*CANDIDATES, SDPBackend.MATH)
 WARM_UPS = 2
 REPEATS = 5
 
@@ -73,11 +74,17 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
         `[B, heads, L, D]`.
     """
     backend = None
-    if mask is None and query.device.type == "cuda":
+    # Under autocast the type that will be computed in isn't known here.
+    if mask is None and query.device.type == "cuda" and not torch.is_autocast_enabled("cuda"):
         backend = choose_backend(_problem(query, key, value))
-    # A captured call runs the kernel chosen here; the context is gone on replay, and not needed.
-    with nullcontext() if backend is None else sdpa_kernel(backend):
+    if backend is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    # The others stay allowed: what was measured on one call must not make another one fail. The
+    # choice counts when a kernel is launched or captured; a replay needs no context.
+    with sdpa_kernel(
+        [backend, *(other for other in FALLBACKS if other != backend)], set_priority=True
+    ):
+        return F.scaled_dot_product_attention(query, key, value)
 
 
 def choose_backend(problem: Problem, timer: Timer | None = None) -> SDPBackend | None:
@@ -95,11 +102,9 @@ def choose_backend(problem: Problem, timer: Timer | None = None) -> SDPBackend |
     seconds: dict[SDPBackend, float] = {}
     for backend in CANDIDATES:
         try:
-            seconds[backend] = (timer or _measure)(problem, backend)
-        except torch.OutOfMemoryError:
-            # The memory is needed for the work itself; another time there may be some.
-            return None
+            seconds[backend] = (timer or _measure_aside)(problem, backend)
         except RuntimeError:
+            # It can't do this shape, or memory is short, which the work itself needs more.
             continue
     _chosen[problem] = min(seconds, key=seconds.__getitem__) if seconds else None
     return _chosen[problem]
@@ -125,6 +130,12 @@ def _problem(query: Tensor, key: Tensor, value: Tensor) -> Problem:
         device=query.device,
         needs_backward=needs_backward,
     )
+
+
+def _measure_aside(problem: Problem, backend: SDPBackend) -> float:
+    """Measures in a thread, where no hooks are set: checkpointing counts the tensors saved here."""
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        return aside.submit(_measure, problem, backend).result()
 
 
 def _measure(problem: Problem, backend: SDPBackend) -> float:

@@ -113,7 +113,8 @@ class _GroupNorm(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from dreambooth.kernels.device import group_norm as device
 
+        rows, shift, weight, bias, mean, rstd = ctx.saved_tensors
         dx, dweight, dbias, dshift = device.backward(
-            rows_of(dy), *ctx.saved_tensors, ctx.groups, ctx.silu
+            rows_of(dy), rows, shift, weight, bias, mean, rstd, ctx.groups, ctx.silu
         )
         return image_of(dx, ctx.shape), dshift, dweight, dbias, None, None, None

@@ -325,14 +325,14 @@ def forward(
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalizes rows `[N, P, C]`; returns the result and `[N, groups]` mean and rstd, fp32."""
-    plan = _Plan(*x.shape, groups)
+    images, pixels, channels = x.shape
+    plan = _Plan(images, pixels, channels, groups)
     means, squares = plan.parts(x, 2)
     mean, rstd = x.new_empty((2, plan.images, groups), dtype=torch.float32)
     y = torch.empty_like(x)
     added = {"SHIFT": shift is not None}
     # A pointer has to be given; without a shift it isn't read.
     shift = x if shift is None else shift
-    pixels, channels = plan.pixels, plan.channels
     _partial_moments[plan.grid](
         x, shift, means, squares, pixels, channels, **added, **plan.tile()
     )  # fmt: skip
@@ -359,8 +359,8 @@ def backward(
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The gradients of rows `[N, P, C]`, weight, bias and shift."""
-    plan = _Plan(*x.shape, groups)
-    pixels, channels = plan.pixels, plan.channels
+    images, pixels, channels = x.shape
+    plan = _Plan(images, pixels, channels, groups)
     shifts, scales = plan.parts(x, 2)
     first, second = x.new_empty((2, plan.images, groups), dtype=torch.float32)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
