@@ -10,6 +10,8 @@ from typing import Any
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from dreambooth.kernels.modules import (
@@ -18,6 +20,8 @@ from dreambooth.kernels.modules import (
     FusedGroupNorm,
     FusedGroupNormSiLU,
     FusedResnetBlock2D,
+    FusedTransformer2DModel,
+    FusedUpsample2D,
     is_fusable_block,
 )
 from dreambooth.kernels.projections import join_weights, part_weights
@@ -26,6 +30,8 @@ FUSED: dict[type[nn.Module], type[nn.Module]] = {
     GEGLU: FusedGEGLU,
     nn.GroupNorm: FusedGroupNorm,
     ResnetBlock2D: FusedResnetBlock2D,
+    Transformer2DModel: FusedTransformer2DModel,
+    Upsample2D: FusedUpsample2D,
 }
 ORIGINAL = {fused: original for original, fused in FUSED.items()}
 ORIGINAL[FusedGroupNormSiLU] = nn.GroupNorm
@@ -55,7 +61,7 @@ def fuse(model: nn.Module) -> nn.Module:
         if type(module) is Attention and type(module.processor) is AttnProcessor2_0:
             module.set_processor(FusedAttnProcessor())
             join_weights(_projected_together(module))
-        elif type(module) is GEGLU or (type(module) is nn.GroupNorm and module.affine):
+        elif _is_fusable(module):
             module.__class__ = FUSED[type(module)]
     return model
 
@@ -74,6 +80,14 @@ def unfuse(model: nn.Module) -> nn.Module:
         if type(module) in ORIGINAL:
             module.__class__ = ORIGINAL[type(module)]
     return model
+
+
+def _is_fusable(module: Any) -> bool:
+    if type(module) is nn.GroupNorm:
+        return bool(module.affine)
+    if type(module) is Transformer2DModel:
+        return bool(module.is_input_continuous)
+    return type(module) in (GEGLU, Upsample2D)
 
 
 def _normalizes(module: nn.Module) -> bool:

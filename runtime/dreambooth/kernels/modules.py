@@ -6,16 +6,21 @@ its `__class__`, and back. Where the kernels can't run, the original's forward d
 
 from typing import Any
 
+import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from dreambooth.kernels.attention import attention
 from dreambooth.kernels.availability import check_available
+from dreambooth.kernels.convolution import convolve, pointwise
 from dreambooth.kernels.geglu import geglu
-from dreambooth.kernels.group_norm import group_norm, group_norm_silu
+from dreambooth.kernels.group_norm import group_norm, group_norm_silu, image_of, rows_of
 from dreambooth.kernels.projections import project
+from dreambooth.kernels.residual import add_residual
 
 
 class FusedGroupNorm(nn.GroupNorm):
@@ -46,7 +51,7 @@ class FusedGEGLU(GEGLU):  # type: ignore[misc]  # diffusers has no annotations
 
 
 class FusedResnetBlock2D(ResnetBlock2D):  # type: ignore[misc]
-    """A residual block whose norms and activations are one operation each."""
+    """A residual block without passes for activations, biases and the time embedding."""
 
     def forward(
         self, input_tensor: Tensor, temb: Tensor | None, *args: Any, **kwargs: Any
@@ -55,15 +60,73 @@ class FusedResnetBlock2D(ResnetBlock2D):  # type: ignore[misc]
         if check_available(input_tensor.device) is not None:
             result: Tensor = super().forward(input_tensor, temb, *args, **kwargs)
             return result
-        hidden: Tensor = self.conv1(_norm_silu(self.norm1, input_tensor))
+        hidden, shift = convolve(self.conv1, _norm_silu(self.norm1, input_tensor))
         if self.time_emb_proj is not None and temb is not None:
-            shift = temb if self.skip_time_act else self.nonlinearity(temb)
-            hidden = hidden + self.time_emb_proj(shift)[:, :, None, None]
-        hidden = self.conv2(self.dropout(_norm_silu(self.norm2, hidden)))
+            active = temb if self.skip_time_act else self.nonlinearity(temb)
+            embedded = self.time_emb_proj(active)
+            shift = embedded if shift is None else embedded + shift
+        elif shift is not None:
+            shift = shift.expand(len(hidden), -1)
+        hidden = self.dropout(_norm_silu(self.norm2, hidden, shift))
+        hidden, bias = convolve(self.conv2, hidden)
         if self.conv_shortcut is not None:
-            input_tensor = self.conv_shortcut(input_tensor)
-        hidden = input_tensor + hidden
+            input_tensor = pointwise(self.conv_shortcut, input_tensor)
+        hidden = _add(hidden, input_tensor, bias)
         return hidden if self.output_scale_factor == 1.0 else hidden / self.output_scale_factor
+
+
+class FusedTransformer2DModel(Transformer2DModel):  # type: ignore[misc]
+    """A transformer over an image's pixels that never leaves the channels_last format."""
+
+    def _operate_on_continuous_inputs(self, hidden_states: Tensor) -> tuple[Tensor, int]:
+        if check_available(hidden_states.device) is not None:
+            result: tuple[Tensor, int] = super()._operate_on_continuous_inputs(hidden_states)
+            return result
+        hidden = self.norm(hidden_states)
+        if self.use_linear_projection:
+            rows = self.proj_in(rows_of(hidden))
+        else:
+            rows = rows_of(pointwise(self.proj_in, hidden))
+        return rows, rows.shape[-1]
+
+    def _get_output_for_continuous_inputs(
+        self,
+        hidden_states: Tensor,
+        residual: Tensor,
+        batch_size: int,
+        height: int,
+        width: int,
+        inner_dim: int,
+    ) -> Tensor:
+        if check_available(hidden_states.device) is not None:
+            result: Tensor = super()._get_output_for_continuous_inputs(
+                hidden_states, residual, batch_size, height, width, inner_dim
+            )
+            return result
+        shape = (batch_size, -1, height, width)
+        if self.use_linear_projection:
+            image = image_of(self.proj_out(hidden_states), shape)
+        else:
+            image = pointwise(self.proj_out, image_of(hidden_states, shape))
+        return image + residual
+
+
+class FusedUpsample2D(Upsample2D):  # type: ignore[misc]
+    """Doubles an image in the channels_last format, in batches of any size."""
+
+    def forward(
+        self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Maps `[N, C, H, W]` to `[N, C', 2H, 2W]`, or to the given size."""
+        # The original leaves the format at 64 images, for the sake of torch's limit on elements.
+        large = 4 * hidden_states.numel() >= 2**31
+        plain = output_size is None and self.norm is None and self.interpolate
+        unavailable = check_available(hidden_states.device) is not None
+        if large or not plain or unavailable or self.use_conv_transpose or self.name != "conv":
+            result: Tensor = super().forward(hidden_states, output_size, *args, **kwargs)
+            return result
+        image = F.interpolate(hidden_states, scale_factor=2.0, mode="nearest")
+        return self.conv(image) if self.use_conv else image
 
 
 class FusedAttnProcessor(AttnProcessor2_0):  # type: ignore[misc]
@@ -107,8 +170,12 @@ class FusedAttnProcessor(AttnProcessor2_0):  # type: ignore[misc]
         return out if attn.rescale_output_factor == 1.0 else out / attn.rescale_output_factor
 
 
-def _norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    return group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+def _norm_silu(norm: nn.GroupNorm, x: Tensor, shift: Tensor | None = None) -> Tensor:
+    return group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, norm.eps, shift=shift)
+
+
+def _add(x: Tensor, residual: Tensor, bias: Tensor | None) -> Tensor:
+    return x + residual if bias is None else add_residual(x, residual, bias)
 
 
 def _is_plain(attn: Attention) -> bool:
