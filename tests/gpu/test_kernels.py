@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreambooth.kernels.adamw import FusedAdamW, TorchAdamW
-from dreambooth.kernels.attention import CANDIDATES, Problem, _measure, choose_backend
+from dreambooth.kernels.attention import CANDIDATES, Problem, choose_backend, measure
 from dreambooth.kernels.fusing import fuse, unfuse
 from dreambooth.kernels.geglu import geglu
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu
@@ -288,7 +288,7 @@ def test_attention_backends_are_measured() -> None:
                     times = {}
                     for backend in CANDIDATES:
                         try:
-                            times[backend.name] = f"{_measure(problem, backend) * 1e3:.3f}"
+                            times[backend.name] = f"{measure(problem, backend) * 1e3:.3f}"
                         except RuntimeError as error:
                             times[backend.name] = str(error).splitlines()[0][:60]
                     chosen = choose_backend(problem)

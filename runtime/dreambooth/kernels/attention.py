@@ -135,10 +135,10 @@ def _problem(query: Tensor, key: Tensor, value: Tensor) -> Problem:
 def _measure_aside(problem: Problem, backend: SDPBackend) -> float:
     """Measures in a thread, where no hooks are set: checkpointing counts the tensors saved here."""
     with ThreadPoolExecutor(max_workers=1) as aside:
-        return aside.submit(_measure, problem, backend).result()
+        return aside.submit(measure, problem, backend).result()
 
 
-def _measure(problem: Problem, backend: SDPBackend) -> float:
+def measure(problem: Problem, backend: SDPBackend) -> float:
     """Median seconds of one attention, with its backward if the problem has one."""
     query, key, value = problem.inputs()
 
