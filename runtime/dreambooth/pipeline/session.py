@@ -1,7 +1,7 @@
 """Ray for one run: started beside other work, ready when a stage needs it."""
 
 import threading
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 
 from dreambooth.pipeline.ray_session import ray_session
 from dreambooth.pipeline.usage import GpuMeter
@@ -16,16 +16,19 @@ class LazyRay:
     """
 
     def __init__(self, resources: ExitStack, meter: GpuMeter) -> None:
+        """When `resources` are given back, Ray is stopped."""
         self._resources, self._meter = resources, meter
-        self._thread: threading.Thread | None = None
-        self._session: AbstractContextManager[None] | None = None
+        # It lives as long as Ray does: the kernel ends Ray's processes with the thread that
+        # started them.
+        self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
+        self._begun, self._counted = False, False
+        self._settled, self._over = threading.Event(), threading.Event()
         self._error: BaseException | None = None
-        self._ready = False
 
     def begin(self) -> None:
         """Begins to start Ray, or to join the cluster, in the background."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
+        if not self._begun:
+            self._begun = True
             self._resources.callback(self._stop)
             self._thread.start()
 
@@ -35,30 +38,29 @@ class LazyRay:
         Raises:
             InfrastructureError: If it cannot be started or reached.
         """
-        if self._ready:
+        if self._counted:
             return
         self.begin()
         with span(Activity.IMPORTS):
             # Seconds long, and needed by whoever needs Ray.
             import ray
             import ray.data
-        if self._thread is not None:
-            self._thread.join()
+        self._settled.wait()
         if self._error is not None:
             raise self._error
-        self._ready = True
+        self._counted = True
         self._meter.holds(ray.cluster_resources().get("GPU", 0.0))
 
-    def _start(self) -> None:
-        session = ray_session()
+    def _run(self) -> None:
         try:
-            session.__enter__()
-            self._session = session
+            with ray_session():
+                self._settled.set()
+                self._over.wait()
         except BaseException as error:
             self._error = error
+        finally:
+            self._settled.set()
 
     def _stop(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if self._session is not None:
-            self._session.__exit__(None, None, None)
+        self._over.set()
+        self._thread.join()
