@@ -1,66 +1,45 @@
 """Which files of a diffusers folder are used, and what is wrong if they are not there.
 
-Only safetensors weights: a pickle runs code when it is loaded. Judged by names alone, so that a
-hub repository is refused before gigabytes of it are downloaded.
+Only safetensors weights: a pickle runs code when it is loaded. Judged by the index and by names
+alone, so that a hub repository is refused before gigabytes of it are downloaded.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from dreambooth.errors import UserError
+from dreambooth.models.layouts import LAYOUTS, Layout
 
 INDEX = "model_index.json"
-PIPELINES = ("StableDiffusionPipeline",)
-PREDICTION_TYPES = ("epsilon", "v_prediction")
-# Where the parts say what they are.
-CONFIGS = {
-    "unet": "unet/config.json",
-    "vae": "vae/config.json",
-    "text_encoder": "text_encoder/config.json",
-    "scheduler": "scheduler/scheduler_config.json",
-}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack")
 _CONVERT = (
-    "Convert it where you trust it: StableDiffusionPipeline.from_pretrained(OLD)"
+    "Convert it where you trust it: DiffusionPipeline.from_pretrained(OLD)"
     ".save_pretrained(NEW, safe_serialization=True) in Python, with diffusers, and give NEW as "
     "spec.model.path."
 )
 
 
-@dataclass(frozen=True)
-class _Component:
-    """A part of the pipeline: the classes it may have, and the files it needs.
+def require_index(names: Collection[str], *, where: str, field: str) -> None:
+    """Refuses what is no diffusers folder.
 
-    Attributes:
-        classes: As model_index.json names them; any when empty.
-        configs: Alternatives, each a set of files that is enough.
-        weights: The weights' name without `.safetensors`; None if it has none.
+    Args:
+        names: All files, relative to the folder, with "/".
+        where: The folder or repository, for messages.
+        field: Of the manifest.
+
+    Raises:
+        UserError: If model_index.json is not there; says what to do with what is.
     """
-
-    classes: tuple[str, ...]
-    configs: tuple[tuple[str, ...], ...]
-    weights: str | None
+    if INDEX not in names:
+        raise _no_index(set(names), where, field)
 
 
-_COMPONENTS = {
-    "unet": _Component(("UNet2DConditionModel",), (("config.json",),), "diffusion_pytorch_model"),
-    "vae": _Component(("AutoencoderKL",), (("config.json",),), "diffusion_pytorch_model"),
-    "text_encoder": _Component(("CLIPTextModel",), (("config.json",),), "model"),
-    "tokenizer": _Component(
-        ("CLIPTokenizer", "CLIPTokenizerFast"),
-        (("vocab.json", "merges.txt"), ("tokenizer.json",)),
-        None,
-    ),
-    "scheduler": _Component((), (("scheduler_config.json",),), None),
-}
-
-
-def read_index(text: str, *, where: str, field: str) -> dict[str, Any]:
-    """model_index.json, if it is that of a pipeline that can be tuned.
+def read_index(text: str, *, where: str, field: str) -> Layout:
+    """The parts that model_index.json lists, if it is that of a pipeline that can be tuned.
 
     Raises:
         UserError: Otherwise; says which pipelines can.
@@ -71,26 +50,33 @@ def read_index(text: str, *, where: str, field: str) -> dict[str, Any]:
         raise _incomplete(where, f"has a damaged {INDEX}", field) from error
     if not isinstance(index, dict):
         raise _incomplete(where, f"has a damaged {INDEX}", field)
-    pipeline = index.get("_class_name")
-    if pipeline not in PIPELINES:
-        raise _unsupported(where, f"is a {pipeline}", field)
-    for name, component in _COMPONENTS.items():
+    layout = LAYOUTS.get(str(index.get("_class_name")))
+    if layout is None:
+        raise _unsupported(where, f"is a {index.get('_class_name')}", field)
+    there = {}
+    for name, component in layout.components.items():
         entry = index.get(name)
         found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+        if found is None and component.optional:
+            continue
         if found is None:
-            raise _incomplete(where, f"has no {name} in its {INDEX}", field)
+            raise _incomplete(where, f"has no {name} in its {INDEX}", field, layout)
         if component.classes and found not in component.classes:
             raise _unsupported(where, f"has the {name} {found}", field)
-    return index
+        there[name] = component
+    return replace(layout, components=there)
 
 
-def choose_files(names: Collection[str], *, where: str, field: str) -> dict[str, str]:
+def choose_files(
+    names: Collection[str], layout: Layout, *, where: str, field: str
+) -> dict[str, str]:
     """The files to use, by the name they are wanted under.
 
     The two differ where only half-precision weights are there, in `*.fp16.safetensors`.
 
     Args:
         names: All files, relative to the folder, with "/".
+        layout: The parts that the folder's index lists.
         where: The folder or repository, for messages.
         field: Of the manifest.
 
@@ -98,11 +84,9 @@ def choose_files(names: Collection[str], *, where: str, field: str) -> dict[str,
         UserError: If something is missing, or there as a pickle only.
     """
     names = set(names)
-    if INDEX not in names:
-        raise _no_index(names, where, field)
     chosen = {INDEX: INDEX}
     missing = []
-    for folder, component in _COMPONENTS.items():
+    for folder, component in layout.components.items():
         inside = {path.name for path in map(PurePosixPath, names) if str(path.parent) == folder}
         if not any(inside.issuperset(files) for files in component.configs):
             missing += [f"{folder}/{name}" for name in component.configs[0] if name not in inside]
@@ -119,15 +103,16 @@ def choose_files(names: Collection[str], *, where: str, field: str) -> dict[str,
         for target, source in (weights or {}).items():
             chosen[f"{folder}/{target}"] = f"{folder}/{source}"
     if missing:
-        raise _incomplete(where, f"is not complete: {', '.join(missing)} is missing", field)
+        raise _incomplete(where, f"is not complete: {', '.join(missing)} is missing", field, layout)
     return dict(sorted(chosen.items()))
 
 
-def check_parts(configs: Mapping[str, Any], *, where: str, field: str) -> None:
+def check_parts(configs: Mapping[str, Any], layout: Layout, *, where: str, field: str) -> None:
     """Refuses a pipeline whose parts do not belong together, or that paints something else.
 
     Args:
         configs: The content of the parts' configuration files, by the part's name.
+        layout: The parts that the folder's index lists.
         where: The folder or repository, for messages.
         field: Of the manifest.
 
@@ -136,19 +121,14 @@ def check_parts(configs: Mapping[str, Any], *, where: str, field: str) -> None:
     """
     for name, config in configs.items():
         if not isinstance(config, dict):
-            raise _incomplete(where, f"has a damaged configuration of the {name}", field)
-    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
-    takes, makes = unet.get("in_channels", 4), vae.get("latent_channels", 4)
-    if takes != makes:
-        what = f"has a unet for {takes} channels where its vae makes {makes}, as for inpainting"
-        raise _unsupported(where, what, field)
-    width, hidden = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
-    if isinstance(width, int) and width != hidden:
-        what = f"has a unet for texts of width {width} and a text encoder of width {hidden}"
-        raise _incomplete(where, what, field)
-    predicts = configs["scheduler"].get("prediction_type", "epsilon")
-    if predicts not in PREDICTION_TYPES:
-        raise _unsupported(where, f"predicts {predicts!r}", field)
+            what = f"has a damaged configuration of the {name}"
+            raise _incomplete(where, what, field, layout)
+    misfit = layout.misfit(configs)
+    if misfit is None:
+        return
+    if misfit.broken:
+        raise _incomplete(where, misfit.what, field, layout)
+    raise _unsupported(where, misfit.what, field)
 
 
 def _weights(stem: str, inside: Collection[str]) -> Mapping[str, str] | None:
@@ -201,16 +181,17 @@ def _unsupported(where: str, what: str, field: str) -> UserError:
     return UserError(
         f"{where} {what}, which cannot be tuned here",
         field=field,
-        remedy="Use a Stable Diffusion 1.x or 2.x (StableDiffusionPipeline with a CLIP text "
-        "encoder).",
+        remedy="Use a Stable Diffusion 1.x or 2.x, an SDXL or a Stable Diffusion 3 "
+        f"({', '.join(LAYOUTS)}) with its own text encoders.",
         reason="ModelNotSupported",
     )
 
 
-def _incomplete(where: str, what: str, field: str) -> UserError:
+def _incomplete(where: str, what: str, field: str, layout: Layout | None = None) -> UserError:
+    pipeline = layout.pipeline if layout else "StableDiffusionPipeline"
     return UserError(
         f"{where} {what}",
         field=field,
-        remedy="Give a complete folder, as StableDiffusionPipeline.save_pretrained writes it.",
+        remedy=f"Give a complete folder, as {pipeline}.save_pretrained writes it.",
         reason="ModelIncomplete",
     )

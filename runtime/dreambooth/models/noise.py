@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from dreambooth.errors import UserError
-from dreambooth.models.inventory import PREDICTION_TYPES
+from dreambooth.models.layouts import PREDICTION_TYPES
 
 
 class NoiseProcess(Protocol):

@@ -13,7 +13,13 @@ from dreambooth.api.job import ModelRef
 from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.models.files import check_json, check_weights, readable
 from dreambooth.models.hub import HubRepo
-from dreambooth.models.inventory import CONFIGS, INDEX, check_parts, choose_files, read_index
+from dreambooth.models.inventory import (
+    INDEX,
+    check_parts,
+    choose_files,
+    read_index,
+    require_index,
+)
 from dreambooth.workspace.atomic import (
     disk_errors,
     link_or_copy,
@@ -40,12 +46,14 @@ class ResolvedModel:
         name: For people: `emoji`, the path, or `owner/name`.
         revision: The commit of a hub model; of others the first twelve digits of `digest`.
         digest: SHA-256 over names and contents of the files that are used.
+        pipeline: The class of diffusers' pipeline that it is.
     """
 
     folder: Path
     name: str
     revision: str
     digest: str
+    pipeline: str
 
 
 def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedModel:
@@ -88,22 +96,22 @@ def _builtin(name: str, space: Workspace) -> ResolvedModel:
             remedy=f"Use one of: {known}.",
             reason="ModelNotFound",
         )
-    files = _check(folder, where=f"the built-in model {name}", field=FIELD)
+    files, pipeline = _check(folder, where=f"the built-in model {name}", field=FIELD)
     digest = _digest(folder, files, space)
-    return ResolvedModel(folder, name, digest[:12], digest)
+    return ResolvedModel(folder, name, digest[:12], digest, pipeline)
 
 
 def _local(path: str, space: Workspace, manifest_dir: Path) -> ResolvedModel:
     field = f"{FIELD}.path"
     folder = _find(path, (space.root, manifest_dir), field)
-    files = _check(folder, where=path, field=field)
+    files, pipeline = _check(folder, where=path, field=field)
     digest = _digest(folder, files, space)
     if any(target != source for target, source in files.items()):
         # diffusers looks for the plain names; a folder of links has them.
         ready = space.models / f"local--{digest[:16]}"
         _publish(folder, files, ready)
         folder = ready
-    return ResolvedModel(folder, path, digest[:12], digest)
+    return ResolvedModel(folder, path, digest[:12], digest, pipeline)
 
 
 def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
@@ -157,8 +165,8 @@ def _from_hub(name: str, revision: str | None, space: Workspace) -> ResolvedMode
     if commit is None or not (cache / commit).is_dir():
         commit = _update(HubRepo(name, revision, kind="model", field=FIELD), cache, space)
     folder = cache / commit
-    files = _check(folder, where=name, field=FIELD)
-    return ResolvedModel(folder, name, commit, _digest(folder, files, space))
+    files, pipeline = _check(folder, where=name, field=FIELD)
+    return ResolvedModel(folder, name, commit, _digest(folder, files, space), pipeline)
 
 
 def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
@@ -183,9 +191,10 @@ def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
 def _download(
     repo: HubRepo, commit: str, names: Collection[str], ready: Path, space: Workspace
 ) -> None:
-    files = choose_files(names, where=repo.repo, field=FIELD)
+    require_index(names, where=repo.repo, field=FIELD)
     index = repo.download(commit, [INDEX], space.models) / INDEX
-    read_index(index.read_text(encoding="utf-8"), where=repo.repo, field=FIELD)
+    layout = read_index(index.read_text(encoding="utf-8"), where=repo.repo, field=FIELD)
+    files = choose_files(names, layout, where=repo.repo, field=FIELD)
     wanted = [glob.escape(source) for source in files.values()]
     snapshot = repo.download(commit, wanted, space.models)
     _publish(snapshot, files, ready)
@@ -207,25 +216,26 @@ def _publish(source: Path, files: Mapping[str, str], ready: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check(folder: Path, *, where: str, field: str) -> dict[str, str]:
-    """The files to use, after a look at each that costs no reading of weights."""
+def _check(folder: Path, *, where: str, field: str) -> tuple[dict[str, str], str]:
+    """The files to use, after a look at each that costs no reading of weights, and the pipeline."""
     names = [
         path.relative_to(folder).as_posix()
         for path in (*folder.glob("*"), *folder.glob("*/*"))
         if path.is_file()
     ]
-    files = choose_files(names, where=where, field=field)
+    require_index(names, where=where, field=field)
     with readable(f"{where}/{INDEX}", field):
         text = (folder / INDEX).read_text(encoding="utf-8")
-    read_index(text, where=where, field=field)
+    layout = read_index(text, where=where, field=field)
+    files = choose_files(names, layout, where=where, field=field)
     for name in files.values():
         if name.endswith(".safetensors"):
             check_weights(folder / name, where=f"{where}/{name}", field=field)
         elif name.endswith(".json"):
             check_json(folder / name, where=f"{where}/{name}", field=field)
-    configs = {part: read_json(folder / name) for part, name in CONFIGS.items()}
-    check_parts(configs, where=where, field=field)
-    return files
+    configs = {part: read_json(folder / name) for part, name in layout.configs().items()}
+    check_parts(configs, layout, where=where, field=field)
+    return files, layout.pipeline
 
 
 def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:

@@ -1,11 +1,18 @@
 """Which files of a model are used, told by their names and configurations alone."""
 
+import json
 from typing import Any
 
 import pytest
 
 from dreambooth.errors import UserError
-from dreambooth.models.inventory import check_parts, choose_files, read_index
+from dreambooth.models.inventory import check_parts, choose_files, read_index, require_index
+from dreambooth.models.layouts import (
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_3,
+    STABLE_DIFFUSION_XL,
+    Layout,
+)
 
 CONFIGS: dict[str, Any] = {
     "unet": {"in_channels": 4, "cross_attention_dim": 768},
@@ -25,8 +32,9 @@ WHOLE = "unet/diffusion_pytorch_model.safetensors"
 HALF = "unet/diffusion_pytorch_model.fp16.safetensors"
 
 
-def chosen(names: set[str]) -> dict[str, str]:
-    return choose_files(names, where="me/tiny", field="spec.model")
+def chosen(names: set[str], layout: Layout = STABLE_DIFFUSION) -> dict[str, str]:
+    require_index(names, where="me/tiny", field="spec.model")
+    return choose_files(names, layout, where="me/tiny", field="spec.model")
 
 
 def shards(count: int, total: int) -> set[str]:
@@ -121,7 +129,7 @@ def test_parts_that_do_not_belong_together_are_refused(
 ) -> None:
     configs = {**CONFIGS, part: change and {**CONFIGS[part], **change}}
     with pytest.raises(UserError) as caught:
-        check_parts(configs, where="me/tiny", field="spec.model")
+        check_parts(configs, STABLE_DIFFUSION, where="me/tiny", field="spec.model")
     assert words in caught.value.message
     assert caught.value.remedy
 
@@ -138,7 +146,152 @@ def test_parts_that_do_not_belong_together_are_refused(
 def test_parts_that_belong_together_are_taken(change: dict[str, Any]) -> None:
     problem = None
     try:
-        check_parts({**CONFIGS, **change}, where="me/tiny", field="spec.model")
+        check_parts({**CONFIGS, **change}, STABLE_DIFFUSION, where="me/tiny", field="spec.model")
     except UserError as error:
         problem = str(error)
     assert problem is None
+
+
+def an_index(pipeline: str, **parts: list[str | None]) -> str:
+    return json.dumps({"_class_name": pipeline, "_diffusers_version": "0.42.0", **parts})
+
+
+CLIP, PROJECTED = ["transformers", "CLIPTextModel"], ["transformers", "CLIPTextModelWithProjection"]
+TOKENIZER = ["transformers", "CLIPTokenizer"]
+XL_INDEX: dict[str, list[str | None]] = {
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": [*CLIP],
+    "text_encoder_2": [*PROJECTED],
+    "tokenizer": [*TOKENIZER],
+    "tokenizer_2": [*TOKENIZER],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+}
+SD3_INDEX: dict[str, list[str | None]] = {
+    "transformer": ["diffusers", "SD3Transformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": [*PROJECTED],
+    "text_encoder_2": [*PROJECTED],
+    "text_encoder_3": ["transformers", "T5EncoderModel"],
+    "tokenizer": [*TOKENIZER],
+    "tokenizer_2": [*TOKENIZER],
+    "tokenizer_3": ["transformers", "T5TokenizerFast"],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+}
+
+
+def read(text: str) -> Layout:
+    return read_index(text, where="me/tiny", field="spec.model")
+
+
+def test_a_model_without_a_t5_needs_no_files_of_one() -> None:
+    whole = read(an_index("StableDiffusion3Pipeline", **SD3_INDEX))
+    assert whole.components.keys() == STABLE_DIFFUSION_3.components.keys()
+    without: dict[str, list[str | None]] = {
+        **SD3_INDEX,
+        "text_encoder_3": [None, None],
+        "tokenizer_3": [None, None],
+    }
+    layout = read(an_index("StableDiffusion3Pipeline", **without))
+    assert whole.components.keys() - layout.components.keys() == {"text_encoder_3", "tokenizer_3"}
+    with pytest.raises(UserError, match=r"tokenizer_3/tokenizer\.json") as caught:
+        chosen({"model_index.json"}, whole)
+    assert "StableDiffusion3Pipeline.save_pretrained" in str(caught.value.remedy)
+    with pytest.raises(UserError) as caught:
+        chosen({"model_index.json"}, layout)
+    assert "tokenizer_3" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parts", "words"),
+    [
+        ("StableDiffusionXLPipeline", {**XL_INDEX, "text_encoder_2": [None, None]},
+         "has no text_encoder_2 in its model_index.json"),
+        ("StableDiffusionXLPipeline", {**XL_INDEX, "text_encoder_2": [*CLIP]},
+         "has the text_encoder_2 CLIPTextModel"),
+        ("StableDiffusion3Pipeline",
+         {**SD3_INDEX, "scheduler": ["diffusers", "EulerDiscreteScheduler"]},
+         "has the scheduler EulerDiscreteScheduler"),
+        ("StableDiffusion3Pipeline", {**SD3_INDEX, "tokenizer": [None, None]},
+         "has no tokenizer in its model_index.json"),
+    ],
+)  # fmt: skip
+def test_a_pipeline_with_other_parts_than_its_family_is_refused(
+    pipeline: str, parts: dict[str, list[str | None]], words: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read(an_index(pipeline, **parts))
+    assert words in caught.value.message
+
+
+# As the published models have them.
+XL_CONFIGS: dict[str, dict[str, Any]] = {
+    "unet": {"in_channels": 4, "cross_attention_dim": 2048, "addition_embed_type": "text_time",
+             "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816},
+    "vae": {"latent_channels": 4, "force_upcast": True},
+    "text_encoder": {"hidden_size": 768, "projection_dim": 768},
+    "text_encoder_2": {"hidden_size": 1280, "projection_dim": 1280},
+    "scheduler": {"prediction_type": "epsilon"},
+}  # fmt: skip
+SD3_CONFIGS: dict[str, dict[str, Any]] = {
+    "transformer": {"in_channels": 16, "joint_attention_dim": 4096, "pooled_projection_dim": 2048},
+    "vae": {"latent_channels": 16, "shift_factor": 0.0609},
+    "text_encoder": {"hidden_size": 768, "projection_dim": 768},
+    "text_encoder_2": {"hidden_size": 1280, "projection_dim": 1280},
+    "text_encoder_3": {"d_model": 4096},
+    "scheduler": {"shift": 3.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "configs"),
+    [
+        (STABLE_DIFFUSION_XL, XL_CONFIGS),
+        (STABLE_DIFFUSION_3, SD3_CONFIGS),
+        (STABLE_DIFFUSION_3, {k: v for k, v in SD3_CONFIGS.items() if k != "text_encoder_3"}),
+    ],
+)
+def test_the_published_models_of_other_families_are_taken(
+    layout: Layout, configs: dict[str, Any]
+) -> None:
+    assert layout.misfit(configs) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "part", "change", "words", "reason"),
+    [
+        (STABLE_DIFFUSION_XL, "unet", {"in_channels": 9}, "9 channels", "ModelNotSupported"),
+        (STABLE_DIFFUSION_XL, "text_encoder", {"hidden_size": 1024}, "2304 together",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_XL, "unet", {"addition_embed_type": None}, "not told the pictures' sizes",
+         "ModelNotSupported"),
+        (STABLE_DIFFUSION_XL, "text_encoder_2", {"projection_dim": 768}, "2816 numbers",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_XL, "vae", {"latents_mean": [0.1]}, "mean and deviation of its own",
+         "ModelNotSupported"),
+        (STABLE_DIFFUSION_XL, "scheduler", {"prediction_type": "sample"}, "predicts 'sample'",
+         "ModelNotSupported"),
+        (STABLE_DIFFUSION_3, "vae", {"latent_channels": 4}, "16 channels where its vae makes 4",
+         "ModelNotSupported"),
+        (STABLE_DIFFUSION_3, "text_encoder", {"projection_dim": 512}, "pooled texts of width 2048",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_3, "text_encoder", {"hidden_size": 4096}, "text encoders of width 5376",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_3, "text_encoder_3", {"d_model": 1024}, "a T5 of width 1024",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_3, "vae", {"shift_factor": None}, "without shift_factor",
+         "ModelIncomplete"),
+        (STABLE_DIFFUSION_3, "scheduler", {"use_dynamic_shifting": True}, "shifts with the",
+         "ModelNotSupported"),
+    ],
+)  # fmt: skip
+def test_parts_of_other_families_that_do_not_belong_together_are_refused(
+    layout: Layout, part: str, change: dict[str, Any], words: str, reason: str
+) -> None:
+    known = XL_CONFIGS if layout is STABLE_DIFFUSION_XL else SD3_CONFIGS
+    configs = {**known, part: {**known[part], **change}}
+    with pytest.raises(UserError) as caught:
+        check_parts(configs, layout, where="me/tiny", field="spec.model")
+    assert words in caught.value.message
+    assert caught.value.reason == reason
+    assert caught.value.remedy
