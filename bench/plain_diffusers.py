@@ -1,9 +1,10 @@
 """What one writes with diffusers alone: its pipeline, and the loop of its DreamBooth example.
 
 The loop is that of `examples/dreambooth/train_dreambooth.py` with `--with_prior_preservation` and
-`--train_text_encoder`, without accelerate around it (one process, no mixed precision, which is
-what the script does by default): float32, the VAE and a text embedding for every sample in every
-step, AdamW, clipping over both networks. Pictures come ready-made, which only flatters it.
+`--train_text_encoder`, without accelerate around it: one process, by default float32 as the script
+does, or with autocast as accelerate's mixed precision does; the VAE and a text embedding for every
+sample in every step, AdamW, clipping over both networks. Pictures come ready-made, which only
+flatters it.
 """
 
 import itertools
@@ -53,14 +54,34 @@ class DreamBoothLoop:
     """The training script's parts and its step."""
 
     def __init__(
-        self, model_dir: Path, prompts: tuple[str, str], pairs: int, learning_rate: float
+        self,
+        model_dir: Path,
+        prompts: tuple[str, str],
+        pairs: int,
+        learning_rate: float,
+        device: torch.device | None = None,
+        mixed: torch.dtype | None = None,
     ) -> None:
-        """`prompts` are the subject's and the class's; `pairs` is the script's batch size."""
+        """Loads the model.
+
+        Args:
+            model_dir: A diffusers folder.
+            prompts: The subject's and the class's.
+            pairs: The script's batch size.
+            learning_rate: Constant.
+            device: Where to train; the CPU when left out.
+            mixed: The script's `--mixed_precision`; None is none.
+        """
+        self._device = device or torch.device("cpu")
+        self._mixed = mixed
         self._text_encoder = CLIPTextModel.from_pretrained(model_dir, subfolder="text_encoder")
         self._vae = AutoencoderKL.from_pretrained(model_dir, subfolder="vae")
         self._unet = UNet2DConditionModel.from_pretrained(model_dir, subfolder="unet")
         for part in (self._text_encoder, self._vae, self._unet):
-            part.to(torch.float32)
+            part.to(self._device, torch.float32)
+        if mixed is not None:
+            # What is not trained is cast; the rest stays as it is, and autocast casts it.
+            self._vae.to(mixed)
         self._noise_scheduler = DDPMScheduler.from_pretrained(model_dir, subfolder="scheduler")
         self._vae.requires_grad_(False)
         self._unet.train()
@@ -76,7 +97,7 @@ class DreamBoothLoop:
             padding="max_length",
             max_length=self._text_encoder.config.max_position_embeddings,
             return_tensors="pt",
-        ).input_ids
+        ).input_ids.to(self._device)
 
     def train(self, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> float:
         """`steps` optimizer steps on (photos, class pictures), `[B, 3, H, W]` in [-1, 1] each."""
@@ -86,15 +107,20 @@ class DreamBoothLoop:
         return loss
 
     def _step(self, pixel_values: Tensor) -> float:
+        pixel_values = pixel_values.to(self._device, self._vae.dtype)
         latents = self._vae.encode(pixel_values).latent_dist.sample()
         latents = latents * self._vae.config.scaling_factor
         noise = torch.randn_like(latents)
         timesteps = torch.randint(
-            0, self._noise_scheduler.config.num_train_timesteps, (len(latents),)
+            0,
+            self._noise_scheduler.config.num_train_timesteps,
+            (len(latents),),
+            device=self._device,
         ).long()
         noisy = self._noise_scheduler.add_noise(latents, noise, timesteps)
-        hidden_states = self._text_encoder(self._input_ids)[0]
-        prediction = self._unet(noisy, timesteps, hidden_states, return_dict=False)[0]
+        with torch.autocast(self._device.type, self._mixed, enabled=self._mixed is not None):
+            hidden_states = self._text_encoder(self._input_ids)[0]
+            prediction = self._unet(noisy, timesteps, hidden_states, return_dict=False)[0]
         if self._noise_scheduler.config.prediction_type == "epsilon":
             target = noise
         else:
