@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device import small_group_norm
+
 # 64 bf16 channels are one full line of 128 bytes.
 CHANNELS = 64
 # What one round of programs should at least be, to keep all multiprocessors of a large GPU busy.
@@ -326,6 +328,8 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalizes rows `[N, P, C]`; returns the result and `[N, groups]` mean and rstd, fp32."""
     images, pixels, channels = x.shape
+    if small_group_norm.fits(pixels, channels, groups):
+        return small_group_norm.forward(x, shift, weight, bias, groups, eps, silu)
     plan = _Plan(images, pixels, channels, groups)
     means, squares = plan.parts(x, 2)
     mean, rstd = x.new_empty((2, plan.images, groups), dtype=torch.float32)
@@ -360,6 +364,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The gradients of rows `[N, P, C]`, weight, bias and shift."""
     images, pixels, channels = x.shape
+    if small_group_norm.fits(pixels, channels, groups):
+        return small_group_norm.backward(dy, x, shift, weight, bias, mean, rstd, groups, silu)
     plan = _Plan(images, pixels, channels, groups)
     shifts, scales = plan.parts(x, 2)
     first, second = x.new_empty((2, plan.images, groups), dtype=torch.float32)

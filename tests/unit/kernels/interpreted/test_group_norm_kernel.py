@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dreambooth.kernels.device import small_group_norm
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu
 
 Norm = Callable[[Tensor, int, Tensor, Tensor, float], Tensor]
@@ -20,6 +21,13 @@ SHAPES = [
 ]
 # fp32 against fp64: torch's own fp32 result is further from it than ours.
 RTOL, ATOL = 1e-4, 1e-5
+
+
+@pytest.fixture(params=["in one program", "in tiles"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images in one program a group, or all as large ones are."""
+    if request.param == "in tiles":
+        monkeypatch.setattr(small_group_norm, "LARGEST", 0)
 
 
 def reference(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -37,6 +45,7 @@ def inputs(shape: tuple[int, ...]) -> list[Tensor]:
     return [tensor.requires_grad_() for tensor in (x, weight, bias)]
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize(("shape", "groups"), SHAPES)
 @pytest.mark.parametrize(
     ("ours", "torchs"), [(group_norm, F.group_norm), (group_norm_silu, reference)]
@@ -59,6 +68,26 @@ def test_values_and_gradients_are_torchs(
         torch.testing.assert_close(a.grad.double(), b.grad, rtol=RTOL, atol=5e-5)
 
 
+@pytest.mark.usefixtures("cut")
+def test_a_shift_is_added_first_and_gets_its_gradient() -> None:
+    x, weight, bias = inputs((2, 24, 9, 8))
+    shift = torch.randn(2, 24, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    mine = [x, weight, bias, shift]
+    theirs = [tensor.detach().double().requires_grad_() for tensor in mine]
+    y = group_norm_silu(x, 3, weight, bias, 1e-5, shift=shift)
+    moved = theirs[0] + theirs[3][:, :, None, None]
+    expected = reference(moved, 3, theirs[1], theirs[2], 1e-5)
+    torch.testing.assert_close(y.double(), expected, rtol=RTOL, atol=ATOL)
+
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+    y.backward(dy)
+    expected.backward(dy)
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.grad is not None
+        torch.testing.assert_close(a.grad.double(), b.grad, rtol=RTOL, atol=5e-5)
+
+
+@pytest.mark.usefixtures("cut")
 def test_bf16_images_are_normalized_in_fp32() -> None:
     x, weight, bias = (tensor.detach().bfloat16() for tensor in inputs((2, 64, 8, 8)))
     y = group_norm_silu(x, 32, weight, bias, 1e-5)
