@@ -8,16 +8,18 @@ losses so far for the report.
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dreambooth.errors import InfrastructureError
+from dreambooth.training.tensor_files import write_tensors
 from dreambooth.workspace.atomic import (
     disk_errors,
     publish_dir,
@@ -113,8 +115,8 @@ class CheckpointStore:
         with disk_errors(final):
             temporary.mkdir(parents=True)
             try:
-                save_file(_contiguous(checkpoint.weights), temporary / "weights.safetensors")
-                save_file(_contiguous(checkpoint.moments), temporary / "moments.safetensors")
+                write_tensors(temporary / "weights.safetensors", checkpoint.weights)
+                write_tensors(temporary / "moments.safetensors", checkpoint.moments)
                 meta = {"key": self._key, "step": checkpoint.step, **checkpoint.meta}
                 (temporary / "meta.json").write_text(json.dumps(meta))
                 publish_dir(temporary, final)
@@ -152,11 +154,6 @@ class CheckpointStore:
                 remove_tree(self.path(step))
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # A checkpoint never shares memory between entries, or safetensors refuses it.
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-
-
 def optimizer_moments(
     optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
 ) -> dict[str, Tensor]:
@@ -169,7 +166,7 @@ def optimizer_moments(
 
 
 def restore_moments(
-    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: Mapping[str, Tensor]
 ) -> None:
     """The inverse of `optimizer_moments`."""
     parameters = {name: parameter for parameter, name in names.items()}

@@ -4,7 +4,10 @@ The notebook runs the VAE in every step; the posterior does not change, so its m
 are computed once and only the sampling stays in the loop.
 """
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,11 @@ from dreambooth.training.schedule import derive_seed
 # cut at every step of the notebook.
 CROPS = 4
 ENCODE_BATCH = 8
+# On GPUs the VAE computes as the notebook's does; its float32 takes several times as long.
+GPU_ENCODE_DTYPE = torch.bfloat16
+# Pictures that are read ahead of the VAE, in batches.
+READ_AHEAD = 4
+MAX_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -37,36 +45,81 @@ class LatentCache:
         crop = seed % self.mean.shape[1]
         return self.mean[index, crop] + self.std[index, crop] * posterior_noise
 
+    def to(self, device: torch.device) -> "LatentCache":
+        """In that device's memory."""
+        return LatentCache(self.mean.to(device), self.std.to(device))
+
 
 @torch.no_grad()
 def encode_pictures(
     model: ModelFamily, files: Sequence[Path], seed: int, device: torch.device
 ) -> LatentCache:
-    """Encodes pictures at the model's resolution.
+    """Encodes pictures at the model's resolution; the cache is in the host's memory.
+
+    Files are read and cut by threads while the VAE works.
 
     Args:
-        model: Its VAE is used as it is.
+        model: Its VAE is used as it is, on GPUs under autocast.
         files: Picture files; RGB.
         seed: Decides the random cuts.
-        device: Where the VAE is and the cache will be.
+        device: Where the VAE is.
     """
-    pictures = [_crops(file, model.resolution, derive_seed(seed, "crop", i))
-                for i, file in enumerate(files)]  # fmt: skip
-    crops = max(len(cuts) for cuts in pictures)
-    flat = [cuts[k % len(cuts)] for cuts in pictures for k in range(crops)]
-    encoded: dict[int, LatentDistribution] = {}
-    unique = {id(pixels): pixels for pixels in flat}
-    keys = list(unique)
-    for start in range(0, len(keys), ENCODE_BATCH):
-        part = keys[start : start + ENCODE_BATCH]
-        latents = model.encode_image(torch.stack([unique[key] for key in part]).to(device))
-        for place, key in enumerate(part):
-            encoded[key] = LatentDistribution(latents.mean[place], latents.std[place])
+    cuts_of: list[int] = []
+    means: list[Tensor] = []
+    stds: list[Tensor] = []
+    batch: list[Tensor] = []
+
+    def encode() -> None:
+        if not batch:
+            return
+        latents = _encode(model, torch.stack(batch), device)
+        means.extend(latents.mean.cpu())
+        stds.extend(latents.std.cpu())
+        batch.clear()
+
+    for cuts in _read(files, model.resolution, seed):
+        cuts_of.append(len(cuts))
+        for pixels in cuts:
+            batch.append(pixels)
+            if len(batch) == ENCODE_BATCH:
+                encode()
+    encode()
+    # Square pictures have one cut, repeated where others have more.
+    crops = max(cuts_of)
+    starts = np.cumsum([0, *cuts_of[:-1]])
+    rows = [
+        int(start) + k % count
+        for start, count in zip(starts, cuts_of, strict=True)
+        for k in range(crops)
+    ]
     shape = (len(files), crops, *model.latent_shape)
     return LatentCache(
-        torch.stack([encoded[id(pixels)].mean for pixels in flat]).view(shape),
-        torch.stack([encoded[id(pixels)].std for pixels in flat]).view(shape),
+        torch.stack([means[row] for row in rows]).view(shape),
+        torch.stack([stds[row] for row in rows]).view(shape),
     )
+
+
+def _encode(model: ModelFamily, pixels: Tensor, device: torch.device) -> LatentDistribution:
+    on_gpu = device.type == "cuda"
+    with torch.autocast(device.type, GPU_ENCODE_DTYPE, enabled=on_gpu):
+        return model.encode_image(pixels.to(device))
+
+
+def _read(files: Sequence[Path], side: int, seed: int) -> Iterator[list[Tensor]]:
+    """Each file's cuts, in order; a bounded number of files is in memory."""
+
+    def reading(number: int) -> Callable[[], list[Tensor]]:
+        return lambda: _crops(files[number], side, derive_seed(seed, "crop", number))
+
+    readers = min(MAX_READERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(readers, thread_name_prefix="read-pictures") as pool:
+        waiting: deque[Future[list[Tensor]]] = deque()
+        for number in range(len(files)):
+            waiting.append(pool.submit(reading(number)))
+            if len(waiting) > READ_AHEAD * ENCODE_BATCH:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _crops(file: Path, side: int, seed: int) -> list[Tensor]:

@@ -7,6 +7,7 @@ step's pairs, see together what one worker would have seen.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,22 @@ class Pair:
     class_seed: int
     photo_time: float
     class_time: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a step: which, of which kind, the seed of its noise, and how much of it."""
+
+    of_class: bool
+    picture: int
+    seed: int
+    time: float
+
+
+def samples_of(pairs: Sequence[Pair]) -> list[Sample]:
+    """The pictures of `pairs`: all photos, then all class pictures."""
+    photos = [Sample(False, p.photo, p.photo_seed, p.photo_time) for p in pairs]
+    return photos + [Sample(True, p.class_image, p.class_seed, p.class_time) for p in pairs]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dreambooth.quality.encoders import Encoder
 from dreambooth.quality.metrics import class_similarity, diversity, subject_fidelity
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings, picture_seed
+from dreambooth.spans import Activity, span
 
 # The class may come closer to the subject by this share of the gap, and lose this share of its
 # diversity, before a checkpoint is marked down.
@@ -109,3 +110,53 @@ class CheckpointJudge:
 def measurement_from(value: dict[str, Any]) -> Measurement:
     """The inverse of `Measurement.to_json`."""
     return Measurement(**value)
+
+
+class Selection:
+    """What has been measured so far; part of every checkpoint, so that nothing is drawn twice."""
+
+    def __init__(self) -> None:
+        self._judge: CheckpointJudge | None = None
+        self._base: Measurement | None = None
+        self._measured: dict[int, Measurement] = {}
+
+    def start(self, judge: CheckpointJudge | None, known: dict[str, Any] | None) -> None:
+        """Takes over what a checkpoint knows, or measures the base model; neither unjudged."""
+        self._judge = judge
+        if judge is None:
+            return
+        if known is None:
+            with span(Activity.MEASURE):
+                self._base = judge.measure()
+            return
+        self._base = measurement_from(known["base"])
+        self._measured = {int(s): measurement_from(m) for s, m in known["measured"].items()}
+
+    def consider(self, step: int, steps: int) -> bool:
+        """Measures the model after `step` of `steps` steps; the first half is never the best.
+
+        Returns:
+            Whether it was measured.
+        """
+        if self._judge is None or 2 * step <= steps:
+            return False
+        with span(Activity.MEASURE):
+            self._measured[step] = self._judge.measure()
+        return True
+
+    def best(self, last: int) -> int:
+        """The step with the highest score, the later of equals; `last` if none was measured."""
+        if self._judge is None or self._base is None or not self._measured:
+            return last
+        scores = {
+            step: score(measured, self._base, self._judge.ceiling)
+            for step, measured in self._measured.items()
+        }
+        return max(scores, key=lambda step: (scores[step], step))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; the inverse of what `start` reads."""
+        return {
+            "base": self._base.to_json() if self._base else None,
+            "measured": {str(step): m.to_json() for step, m in self._measured.items()},
+        }

@@ -1,0 +1,108 @@
+"""What the first worker keeps: checkpoints on the way, the tuned model at the end."""
+
+import shutil
+import time
+from pathlib import Path
+
+from dreambooth.models.family import ModelFamily
+from dreambooth.spans import Activity, span
+from dreambooth.training.checkpoint import CheckpointStore
+from dreambooth.training.plan import TrainingPlan
+from dreambooth.training.selection import Selection
+from dreambooth.training.trainer import Trainer
+from dreambooth.training.writer import BackgroundWriter, worth_writing
+from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
+from dreambooth.workspace.digest import tree_digest
+
+
+class Keeper:
+    """Keeps the state of one training so that little is lost and nothing waits.
+
+    After the last step there is no checkpoint: the model itself is saved, and until that is
+    visible as a whole, the training goes on from the checkpoint before.
+    """
+
+    def __init__(self, plan: TrainingPlan, store: CheckpointStore, selection: Selection) -> None:
+        self._plan = plan
+        self._store = store
+        self._selection = selection
+        self._writer = BackgroundWriter(store)
+        self._since = time.monotonic()
+
+    def check(self) -> None:
+        """Raises what a checkpoint's writing has failed with, if it has."""
+        self._writer.check()
+
+    def keep(self, trainer: Trainer) -> None:
+        """Measures where that is due, and saves what is worth it.
+
+        Raises:
+            DreamBoothError: If this checkpoint cannot be begun, or the one before was not written.
+        """
+        measured = self._selection.consider(trainer.step, self._plan.steps)
+        work = time.monotonic() - self._since
+        # What was measured may be chosen at the end.
+        if measured or worth_writing(trainer.state_bytes(), work):
+            self._save(trainer)
+        else:
+            self._writer.check()
+
+    def end(self, model: ModelFamily, trainer: Trainer) -> None:
+        """Saves the tuned model, and the state too if steps are left.
+
+        Raises:
+            DreamBoothError: If something cannot be written.
+        """
+        step = trainer.step
+        if step == self._plan.steps:
+            self._selection.consider(step, step)
+        else:
+            # Stopped between two checkpoints. Nothing is measured, or a job that goes on from
+            # here would choose among others than one that was never stopped.
+            self._writer.wait()
+            if step not in self._store.steps():
+                self._save(trainer)
+            self._writer.wait()
+        chosen = self._selection.best(step)
+        if chosen != step:
+            self._writer.wait()
+            trainer.load_weights(self._store.load_weights(chosen))
+        engine = trainer.engine.describe()
+        trainer.finish()
+        self._store.check_owner()
+        with span(Activity.SAVE_MODEL):
+            self._save_model(model)
+        write_json(
+            Path(self._plan.summary),
+            {
+                "key": self._plan.key,
+                "steps": step,
+                "digest": tree_digest(Path(self._plan.output)),
+                "losses": trainer.losses,
+                "keptStep": chosen,
+                "selection": self._selection.to_json(),
+                "trainedParameters": sum(p.numel() for p in trainer.parameters.values()),
+                "engine": engine,
+            },
+        )
+
+    def close(self) -> None:
+        """Leaves no write behind; what it comes to no longer matters."""
+        self._writer.close()
+
+    def _save(self, trainer: Trainer) -> None:
+        best = self._selection.best(trainer.step)
+        with span(Activity.CHECKPOINT):
+            state = trainer.checkpoint({"selection": self._selection.to_json()})
+            self._writer.submit(state, {best})
+        self._since = time.monotonic()
+
+    def _save_model(self, model: ModelFamily) -> None:
+        final = Path(self._plan.output)
+        temporary = temporary_sibling(final)
+        try:
+            model.save(temporary, lora=self._plan.lora is not None)
+            publish_dir(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

@@ -1,0 +1,172 @@
+"""Adding up gradients over workers while they are still being computed.
+
+Gradients travel in buckets of the parameters' own type. The backward pass reaches the last layers
+first: as soon as a bucket's gradients are there, its all-reduce starts and runs beside the rest of
+the pass. Everything works the same under CUDA graph capture, where NCCL's kernels become part of
+the graph, and operation by operation.
+
+In bfloat16 a sum over workers is rounded to 8 bits, relatively by 2^-9 at every addition; the
+micro-batches of one worker are added up with the same rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dreambooth.kernels.flat import FlatLayout
+from dreambooth.training.distributed import World
+
+# Large enough for the full bandwidth of a network, small enough to start early.
+BUCKET_BYTES = 64 * 2**20
+
+
+class Reduction(Protocol):
+    """Brings the gradients of one step together."""
+
+    def settle(self) -> None:
+        """Called once after a first backward pass, when it is known which gradients there are."""
+
+    def begin(self) -> None:
+        """The next backward pass is the step's last."""
+
+    def finish(self, loss: Tensor) -> None:
+        """After it: gradients and `loss` are sums over all workers."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able, for the job's record."""
+
+
+class NoReduction:
+    """For a worker without others."""
+
+    def settle(self) -> None:
+        """Nothing to prepare."""
+
+    def begin(self) -> None:
+        """Nothing to start."""
+
+    def finish(self, loss: Tensor) -> None:
+        """They are the sums."""
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing to say."""
+        return {}
+
+
+@dataclass
+class _Bucket:
+    """Neighbouring parameters, their buffer, and how many gradients the current pass owes."""
+
+    parameters: list[nn.Parameter]
+    flat: Tensor
+    views: list[Tensor]
+    missing: int = 0
+
+
+class BucketReduction:
+    """All-reduces buckets of gradients in one order on all workers."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self._buckets: list[_Bucket] = []
+        self._bucket_of: dict[nn.Parameter, _Bucket] = {}
+        self._works: list[dist.Work] = []
+        # The next bucket to be sent; None outside a step's last backward pass.
+        self._next: int | None = None
+
+    def settle(self) -> None:
+        """Makes buckets of the parameters that have gradients, last layers first."""
+        if self._buckets:
+            return
+        group: list[nn.Parameter] = []
+        size = 0
+        for parameter in reversed(self._parameters):
+            if parameter.grad is None:
+                continue
+            group.append(parameter)
+            size += parameter.nbytes
+            if size >= BUCKET_BYTES:
+                self._add(group)
+                group, size = [], 0
+        if group:
+            self._add(group)
+
+    def begin(self) -> None:
+        """From now on gradients are sent off as they appear."""
+        for bucket in self._buckets:
+            bucket.missing = len(bucket.parameters)
+        self._next = 0
+
+    def finish(self, loss: Tensor) -> None:
+        """Waits for the sums; they are the parameters' gradients then."""
+        self._next = None
+        for work in self._works:
+            work.wait()
+        self._works.clear()
+        dist.all_reduce(loss)
+
+    def reduce(self, loss: Tensor) -> None:
+        """Adds up gradients of a backward pass that is over."""
+        for bucket in self._buckets:
+            self._send(bucket)
+        self.finish(loss)
+
+    def take_over(self) -> None:
+        """Makes the buckets the parameters' gradients, whatever is in them yet."""
+        for bucket in self._buckets:
+            _give(bucket)
+
+    def describe(self) -> dict[str, Any]:
+        """Number and size of what is sent each step."""
+        return {
+            "allReduce": {
+                "type": str(self._buckets[0].flat.dtype).removeprefix("torch."),
+                "buckets": len(self._buckets),
+                "bytes": sum(bucket.flat.nbytes for bucket in self._buckets),
+            }
+        }
+
+    def _add(self, parameters: list[nn.Parameter]) -> None:
+        layout = FlatLayout.of(parameters)
+        first = parameters[0]
+        flat = torch.zeros(layout.size, dtype=first.dtype, device=first.device)
+        bucket = _Bucket(parameters, flat, layout.views(flat))
+        self._buckets.append(bucket)
+        for parameter in parameters:
+            self._bucket_of[parameter] = bucket
+            parameter.register_post_accumulate_grad_hook(self._arrived)
+
+    def _arrived(self, parameter: Tensor) -> None:
+        if self._next is None:
+            return
+        assert isinstance(parameter, nn.Parameter)
+        self._bucket_of[parameter].missing -= 1
+        # Workers must send the same buckets in the same order, whatever is ready first.
+        while self._next < len(self._buckets) and self._buckets[self._next].missing == 0:
+            self._send(self._buckets[self._next])
+            self._next += 1
+
+    def _send(self, bucket: _Bucket) -> None:
+        gradients = [parameter.grad for parameter in bucket.parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(bucket.views, [g for g in gradients if g is not None])
+        _give(bucket)
+        work = dist.all_reduce(bucket.flat, async_op=True)
+        assert work is not None
+        self._works.append(work)
+
+
+def _give(bucket: _Bucket) -> None:
+    for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
+        parameter.grad = view
+
+
+def reduction_for(
+    world: World, parameters: Sequence[nn.Parameter]
+) -> NoReduction | BucketReduction:
+    """What brings the gradients of `world`'s workers together."""
+    return BucketReduction(parameters) if world.size > 1 else NoReduction()

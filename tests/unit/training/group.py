@@ -1,0 +1,82 @@
+"""One worker of a group, as a process: `python -m` it with its rank and a JSON of the rest.
+
+Trains a tiny model on pictures in folders and prints losses, digest and what it says of itself.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.training import masters, reduction
+from dreambooth.training.capture import Launch
+from dreambooth.training.distributed import current_world
+from dreambooth.training.eager import EagerEngine
+from dreambooth.training.engine import EngineParts, StepEngine
+from dreambooth.training.latents import encode_pictures
+from dreambooth.training.masters import MasterEngine
+from dreambooth.training.schedule import PairSchedule
+from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
+
+CPU = torch.device("cpu")
+
+
+class _Replayed:
+    """Stands for a CUDA graph of `work`."""
+
+    def __init__(self, work: Any) -> None:
+        self.replay = work
+
+
+def _engine(given: dict[str, Any]) -> Any:
+    if given["engine"] == "eager":
+        return EagerEngine
+
+    def make(parts: EngineParts) -> StepEngine:
+        setattr(masters, "capture", _Replayed)  # noqa: B010
+        return MasterEngine(
+            parts,
+            working_dtype=getattr(torch, given["engine"]),
+            launches=[Launch[name] for name in given.get("launches", ["EAGER"])],
+        )
+
+    return make
+
+
+def main() -> None:
+    """Trains as told."""
+    rank, given = int(sys.argv[1]), json.loads(sys.argv[2])
+    torch.set_num_threads(1)
+    reduction.BUCKET_BYTES = given.get("bucket_bytes", reduction.BUCKET_BYTES)
+    if given["size"] > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{given['store']}", rank=rank, world_size=given["size"]
+        )
+    model = StableDiffusion.load(Path(given["model"])).to(CPU)
+    data = TrainingData(
+        photos=encode_pictures(model, sorted(Path(given["photos"]).iterdir()), 0, CPU),
+        class_images=encode_pictures(model, sorted(Path(given["class"]).iterdir()), 0, CPU),
+        photo_ids=model.tokenize(["photo of a sks dog"]),
+        class_ids=model.tokenize(["photo of a dog"]),
+    )
+    if given.get("lora"):
+        model.add_lora(4, 4, text_encoder=True, seed=0)
+    settings = TrainerSettings(1e-3, 1.0, 1.0, text_encoder=True, compute_dtype=torch.float32)
+    schedule = PairSchedule(0, len(data.photos), len(data.class_images), given["batch"])
+    trainer = Trainer(model, data, schedule, settings, current_world(), CPU, _engine(given))
+    losses = [trainer.train_step() for _ in range(given["steps"])]
+    weights = [weight.double().sum().item() for weight in trainer.engine.weights().values()]
+    engine = trainer.engine.describe()
+    print(json.dumps({"losses": losses, "weights": weights, "engine": engine}))
+    trainer.finish()
+    if given["size"] > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Several workers take the steps that one would have taken."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.training.conftest import pictures
+
+ROOT = Path(__file__).parents[3]
+
+
+class Group:
+    """Starts groups of worker processes on one set of pictures."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        pictures(folder / "photos", 3)
+        pictures(folder / "class", 5)
+        self._folder = folder
+        self._model = model
+        self._started = 0
+
+    def train(self, size: int, **given: Any) -> list[dict[str, Any]]:
+        """What each of `size` workers says after six steps of four pairs."""
+        self._started += 1
+        told = {
+            "size": size,
+            "store": str(self._folder / f"store-{self._started}"),
+            "model": str(self._model),
+            "photos": str(self._folder / "photos"),
+            "class": str(self._folder / "class"),
+            "batch": 4,
+            "steps": 6,
+            **given,
+        }
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.unit.training.group", str(rank), json.dumps(told)],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env={"PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT}", "OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(size)
+        ]
+        answers = [worker.communicate(timeout=240)[0] for worker in workers]
+        return [json.loads(answer.splitlines()[-1]) for answer in answers]
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Group:
+    return Group(tiny_model, tmp_path_factory.mktemp("group"))
+
+
+@pytest.fixture(scope="module")
+def alone(group: Group) -> dict[str, Any]:
+    """One worker with the whole batch, by the reference."""
+    return group.train(1, engine="eager")[0]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("engine", ["eager", "float32"])
+def test_workers_together_have_the_losses_and_weights_of_one_with_the_whole_batch(
+    group: Group, alone: dict[str, Any], engine: str, size: int
+) -> None:
+    workers = group.train(size, engine=engine, bucket_bytes=20_000)
+    for worker in workers:
+        assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        assert worker["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
+        assert worker["losses"] == workers[0]["losses"]
+        assert worker["weights"] == workers[0]["weights"]
+    if engine == "float32":
+        assert workers[0]["engine"]["allReduce"]["buckets"] > 2
+
+
+@pytest.mark.timeout(400)
+def test_gradients_that_travel_in_bfloat16_give_the_same_losses_within_two_percent(
+    group: Group,
+) -> None:
+    one = group.train(1, engine="bfloat16")[0]
+    two = group.train(2, engine="bfloat16", bucket_bytes=20_000)
+    assert two[0]["engine"]["allReduce"]["type"] == "bfloat16"
+    assert two[0]["losses"] == two[1]["losses"]
+    assert two[0]["losses"] == pytest.approx(one["losses"], rel=0.02)
+
+
+@pytest.mark.timeout(400)
+def test_the_few_gradients_of_adapters_travel_together(group: Group) -> None:
+    one = group.train(1, engine="float32", lora=True)[0]
+    two = group.train(2, engine="float32", lora=True)
+    assert two[0]["engine"]["allReduce"]["buckets"] == 1
+    assert two[0]["losses"] == pytest.approx(one["losses"], rel=1e-4)
+
+
+@pytest.mark.timeout(400)
+def test_where_sums_cannot_be_captured_the_graph_is_split_around_them(
+    group: Group, alone: dict[str, Any]
+) -> None:
+    two = group.train(2, engine="float32", launches=["SPLIT"])
+    assert two[0]["engine"]["launch"] == "two CUDA graphs"
+    for worker in two:
+        assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
