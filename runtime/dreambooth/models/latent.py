@@ -79,8 +79,11 @@ class LatentModel:
         return self
 
     def _autoencoder_dtype(self, dtype: torch.dtype | None) -> torch.dtype | None:
-        """What the VAE computes in where the other networks compute in `dtype`."""
-        return dtype
+        """What the VAE computes in where the other networks compute in `dtype`.
+
+        Half precision with the more digits: pictures show them, and it is as fast.
+        """
+        return torch.float16 if dtype == torch.bfloat16 else dtype
 
     def encode_image(self, pixels: Tensor) -> LatentDistribution:
         """Scaled latent mean and deviation of `pixels` `[B, 3, H, W]` in [-1, 1]."""

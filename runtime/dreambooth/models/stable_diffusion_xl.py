@@ -95,7 +95,9 @@ class StableDiffusionXL(LatentModel):
 
         Its convolutions use tensor cores all the same: cuDNN computes float32 in TF32.
         """
-        return torch.float32 if dtype is not None and self._vae.force_upcast else dtype
+        if dtype is not None and self._vae.force_upcast:
+            return torch.float32
+        return super()._autoencoder_dtype(dtype)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
         """Token ids `[B, L]` int64 for each of the two text encoders."""
