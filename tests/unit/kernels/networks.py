@@ -18,7 +18,7 @@ def a_unet(**changes: object) -> Any:
         "layers_per_block": 1,
         "cross_attention_dim": 12,
         "attention_head_dim": 2,
-        "norm_num_groups": 4,
+        "norm_num_groups": 2,
     }
     unet = UNet2DConditionModel(**{**settings, **changes})
     # Fresh norms and biases are ones and zeros, which hide what is left out.

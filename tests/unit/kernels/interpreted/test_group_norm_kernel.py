@@ -13,8 +13,8 @@ from dreambooth.kernels.group_norm import group_norm, group_norm_silu
 Norm = Callable[[Tensor, int, Tensor, Tensor, float], Tensor]
 # [N, C, ...] and groups: whole tiles, channels and pixels that fill none, one pixel, a sequence.
 SHAPES = [
-    ((2, 64, 8, 8), 32),
-    ((1, 320, 9, 8), 32),
+    ((2, 64, 8, 8), 4),
+    ((1, 80, 9, 8), 8),
     ((2, 30, 5, 7), 3),
     ((3, 6, 1, 1), 2),
     ((2, 40, 21), 4),
@@ -90,8 +90,8 @@ def test_a_shift_is_added_first_and_gets_its_gradient() -> None:
 @pytest.mark.usefixtures("cut")
 def test_bf16_images_are_normalized_in_fp32() -> None:
     x, weight, bias = (tensor.detach().bfloat16() for tensor in inputs((2, 64, 8, 8)))
-    y = group_norm_silu(x, 32, weight, bias, 1e-5)
-    expected = reference(x.float(), 32, weight.float(), bias.float(), 1e-5)
+    y = group_norm_silu(x, 4, weight, bias, 1e-5)
+    expected = reference(x.float(), 4, weight.float(), bias.float(), 1e-5)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), expected, rtol=2**-7, atol=2**-9)
 
