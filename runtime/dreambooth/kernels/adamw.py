@@ -60,6 +60,9 @@ class MasterOptimizer(Protocol):
     def write_working(self) -> None:
         """Copies the masters to the working weights."""
 
+    def set_step(self, step: int) -> None:
+        """Says how many steps have been done."""
+
     def state_dict(self) -> dict[str, Any]:
         """All that a later `load_state_dict` needs to go on exactly here."""
 
