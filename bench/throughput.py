@@ -21,7 +21,7 @@ from dreambooth.models.defaults import EMOJI
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.sampling.devices import prepare_process, sampling_dtype
-from dreambooth.sampling.loading import load_sampler
+from dreambooth.sampling.machines import load_machine
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings, picture_seed
 from dreambooth.training.distributed import Alone
@@ -47,7 +47,7 @@ def generation_rates(ours: str, rounds: int) -> dict[str, float]:
     device = prepare_process()
     prompt = Subject("robot").prompt
     settings = SamplingSettings(EMOJI.scheduler, EMOJI.sampling_steps, EMOJI.guidance)
-    sampler = load_sampler(str(MODEL), None, device)
+    sampler = load_machine(str(MODEL), None, device).sampler
     seeds = [picture_seed(0, prompt, index, 0) for index in range(BATCH_SIZE)]
     plain = Pipeline(MODEL)
     half = Pipeline(MODEL, sampling_dtype(device))

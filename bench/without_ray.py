@@ -31,7 +31,8 @@ def main(job_file: Path, workspace: Path) -> None:
         "dreambooth.pipeline.session.LazyRay.begin": lambda _: None,
         "dreambooth.pipeline.session.LazyRay.ensure": lambda _: None,
         "dreambooth.sampling.factory._produce": produce,
-        "dreambooth.stages.train._fit": fit,
+        "dreambooth.stages.train.TrainStage.prepare": lambda *_: None,
+        "dreambooth.stages.train.TrainStage._fit": lambda _, context, plan: fit(context, plan),
     }
     with contextlib.ExitStack() as patches:
         for name, value in replaced.items():
@@ -40,14 +41,14 @@ def main(job_file: Path, workspace: Path) -> None:
 
 
 def produce(
-    tasks: Sequence[Any], sets: Sequence[PictureSet], source: factory.ModelSource
+    groups: Sequence[Any], sets: Sequence[PictureSet], source: factory.ModelSource
 ) -> Iterator[dict[str, Any]]:
     """Draws and writes batch by batch, with the code that Ray's actors and tasks run."""
     actor = factory._PictureActor(source)
-    for task in tasks:
-        drawn = actor({"task": np.array([json.dumps(asdict(task))], dtype=object)})
-        for row in factory._write(drawn, sets)["row"]:
-            yield json.loads(str(row))
+    for task in groups:
+        for drawn in actor({"task": np.array([json.dumps(asdict(task))], dtype=object)}):
+            for row in factory._write(drawn, sets)["row"]:
+                yield json.loads(str(row))
 
 
 def fit(context: StageContext, plan: Any) -> None:

@@ -9,10 +9,10 @@ import contextlib
 import functools
 import itertools
 import json
-import signal
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from types import SimpleNamespace
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def without_ray() -> Iterator[Work]:
         patch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
         patch.setattr("ray.data.from_items", lambda rows, **_: _Batches.of(rows, work))
         patch.setattr("ray.train.torch.TorchTrainer", _trainer(work))
-        patch.setattr("dreambooth.training.telemetry.Relay", _Relay)
+        patch.setattr("dreambooth.training.group.Relay", _Relay)
         yield work
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
@@ -86,8 +86,8 @@ class _Batches:
         if isinstance(function, type):
             self._work.loaded += [source.folder for source in fn_constructor_args]
             function = function(*fn_constructor_args)
-        applied: Callable[[Any], Any] = functools.partial(_apply, function, fn_args)
-        return _Batches(map(applied, self._batches), self._work)
+        applied: Callable[[Any], Iterator[Any]] = functools.partial(_apply, function, fn_args)
+        return _Batches(itertools.chain.from_iterable(map(applied, self._batches)), self._work)
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         for batch in self._batches:
@@ -95,8 +95,11 @@ class _Batches:
                 yield dict(zip(batch, values, strict=True))
 
 
-def _apply(function: Callable[..., Any], further: Sequence[Any], batch: dict[str, Any]) -> Any:
-    return function(batch, *further)
+def _apply(
+    function: Callable[..., Any], further: Sequence[Any], batch: dict[str, Any]
+) -> Iterator[Any]:
+    result = function(batch, *further)
+    yield from result if isinstance(result, GeneratorType) else [result]
 
 
 def _trainer(work: Work) -> type[Any]:
@@ -115,8 +118,6 @@ def _trainer(work: Work) -> type[Any]:
             self._allowed = run_config.failure_config.max_failures
 
         def fit(self) -> None:
-            # Ray's leaves a handler of its own behind, too.
-            signal.signal(signal.SIGINT, lambda *_: None)
             for failures in itertools.count():
                 work.trainings += 1
                 try:
@@ -132,11 +133,23 @@ class _Relay:
     """Stands for the relay between workers and driver."""
 
     def __init__(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        self._plan: Future[bytes | None] = Future()
+
         def push(row: dict[str, Any]) -> SimpleNamespace:
             listener(row)
             return SimpleNamespace(future=arrived)
 
-        self.actor = SimpleNamespace(push=SimpleNamespace(remote=push))
+        def plan() -> SimpleNamespace:
+            return SimpleNamespace(future=lambda: self._plan)
+
+        self.actor = SimpleNamespace(
+            push=SimpleNamespace(remote=push), plan=SimpleNamespace(remote=plan)
+        )
+
+    def give(self, plan: Any) -> None:
+        """Gives the plan to who waits, the first time."""
+        if not self._plan.done():
+            self._plan.set_result(None if plan is None else pickle.dumps(plan))
 
     def close(self) -> None:
         """Everything has been delivered."""

@@ -49,9 +49,12 @@ def training_dtype(device: torch.device) -> torch.dtype:
 
 
 def sampling_dtype(device: torch.device) -> torch.dtype:
-    """Weights' type for sampling: half precision, in the format the device is fast with."""
+    """Weights' type for sampling: bfloat16 where the processor multiplies it itself.
+
+    GPUs multiply it faster than float16: fewer bits of the products change, which takes less power.
+    """
     if device.type == "cuda":
-        return torch.float16
+        return torch.bfloat16
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
 
 

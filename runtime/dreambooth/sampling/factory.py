@@ -1,8 +1,9 @@
 """Fills sets of pictures with Ray Data.
 
-A pool of model actors, one a GPU (or one a machine without), takes batches of requests; CPU
-tasks encode and write the PNGs while the next batch is computed; the driver sees only names and
-digests. What an interruption leaves is whole files, so filling goes on where it was.
+A pool of model actors, one a GPU (or one a machine without), takes lists of requests and draws
+them batch by batch; CPU tasks encode and write the PNGs while the next batch is computed; the
+driver sees only names and digests. What an interruption leaves is whole files, so filling goes on
+where it was.
 """
 
 import base64
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
-from dreambooth.pipeline.placement import placement
+from dreambooth.pipeline.placement import Placement, placement
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
 from dreambooth.spans import Activity, span
@@ -30,6 +31,13 @@ from dreambooth.workspace.digest import digest_of
 
 # Processes that may be lost (killed, out of memory) while one call fills its sets.
 MAX_LOST_PROCESSES = 3
+# Pictures that a GPU is given at a time where several share the work. One alone is given all: it
+# draws them in equal batches and never stands still between two lists.
+GPU_SHARE = 64
+# Pictures are passed on when so many bytes of them are drawn, so that they are written meanwhile:
+# five of 512 pixels, one of 1024.
+PASSED_ON_BYTES = 4 * 2**20
+WRITTEN_TOGETHER = 4
 
 Batch = dict[str, NDArray[Any]]
 
@@ -44,7 +52,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class _Task:
-    """One batch of requests that share a sampler; plain JSON, for it travels as a string."""
+    """Requests that share a sampler; plain JSON, for it travels as a string."""
 
     set_index: list[int]
     requests: list[dict[str, Any]]
@@ -77,9 +85,9 @@ def fill(
     present = sum(state.present for state in states)
     on_progress(present, total)
     lost = 0
-    while tasks := _tasks(states):
+    while groups := _groups(states):
         try:
-            for row in _produce(tasks, sets, source):
+            for row in _produce(groups, sets, source):
                 states[row["set"]].add(row["index"], row["attempt"], row["sha256"])
                 present += 1
                 on_progress(min(present, total), total)
@@ -98,34 +106,46 @@ def fill(
     return states
 
 
-def _tasks(states: Sequence[PictureSetState]) -> list[_Task]:
-    by_settings: dict[str, list[tuple[int, PictureRequest]]] = {}
+def _groups(states: Sequence[PictureSetState]) -> list[_Task]:
+    """All that is missing, one list for each sampler."""
+    by_settings: dict[str, _Task] = {}
     for number, state in enumerate(states):
-        group = by_settings.setdefault(digest_of(state.set.settings.to_json()), [])
-        group.extend((number, request) for request in state.requests())
+        settings = state.set.settings.to_json()
+        for request in state.requests():
+            group = by_settings.setdefault(digest_of(settings), _Task([], [], settings))
+            group.set_index.append(number)
+            group.requests.append(asdict(request))
+    return list(by_settings.values())
+
+
+def share_out(groups: Sequence[_Task], where: Placement) -> list[_Task]:
+    """Cuts lists so that all who draw have work until the end.
+
+    On CPUs into batches, which whoever is free takes. On GPUs into few equal parts, because every
+    list ends with a batch that nothing runs beside.
+    """
     tasks = []
-    for group in by_settings.values():
-        for start in range(0, len(group), BATCH_SIZE):
-            part = group[start : start + BATCH_SIZE]
-            tasks.append(
-                _Task(
-                    [number for number, _ in part],
-                    [asdict(request) for _, request in part],
-                    states[part[0][0]].set.settings.to_json(),
-                )
-            )
+    for group in groups:
+        count, size = len(group.requests), BATCH_SIZE
+        if "num_gpus" in where.drawer:
+            rounds = 1 if where.drawers == 1 else -(-count // (where.drawers * GPU_SHARE))
+            size = -(-count // (where.drawers * rounds))
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            tasks.append(_Task(group.set_index[part], group.requests[part], group.settings))
     return tasks
 
 
 def _produce(
-    tasks: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
+    groups: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
     # Imported here, for they take seconds: who only looks what is there does without.
     import ray
     from ray.data import ActorPoolStrategy
 
-    _quiet()
+    _configure()
     where = placement()
+    tasks = share_out(groups, where)
     rows = [{"task": json.dumps(asdict(task))} for task in tasks]
     with warnings.catch_warnings():
         # The argument below still has no named successor.
@@ -141,7 +161,7 @@ def _produce(
             **where.drawer,
         )
     written = pictures.map_batches(
-        _write, fn_args=(list(sets),), batch_size=BATCH_SIZE, num_cpus=0.5
+        _write, fn_args=(list(sets),), batch_size=WRITTEN_TOGETHER, num_cpus=0.5
     )
     for row in written.iter_rows():
         value = json.loads(row["row"])
@@ -166,11 +186,15 @@ def _lost(error: Exception) -> InfrastructureError:
     )
 
 
-def _quiet() -> None:
-    """Ray Data logs to its session's files only; progress and errors are reported by the driver."""
+def _configure() -> None:
+    """Sets what Ray Data takes from its context.
+
+    It logs to its session's files only; progress and errors are reported by the driver.
+    """
     from ray.data import DataContext
 
     context = DataContext.get_current()
+    context.target_max_block_size = PASSED_ON_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:
@@ -179,12 +203,12 @@ def _quiet() -> None:
 
 
 class _PictureActor:
-    """Holds the model; makes one batch a call."""
+    """Holds the model; draws a list of pictures a call."""
 
     def __init__(self, source: ModelSource, asked: float | None = None) -> None:
         """`asked` is when the driver asked for this process."""
         from dreambooth.sampling.devices import prepare_process
-        from dreambooth.sampling.loading import load_sampler
+        from dreambooth.sampling.machines import load_machine
 
         spans.arrived(asked)
         self._error: DreamBoothError | None = None
@@ -193,37 +217,47 @@ class _PictureActor:
         spans.call_this_process("drawing", os.getpid(), device.type)
         try:
             with span(Activity.MODEL_LOAD):
-                self._sampler = load_sampler(source.folder, source.lora, device)
+                self._machine = load_machine(source.folder, source.lora, device)
         except DreamBoothError as error:
             # Raised here it would look like a lost process.
             self._error = error
 
-    def __call__(self, batch: Batch) -> Batch:
-        from dreambooth.sampling.settings import SamplingSettings
-
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
         if self._error is not None:
-            told = np.array([_told(self._error)], dtype=object)
-            return {"label": told, "picture": np.zeros((1, 1, 1, 3), np.uint8)}
+            yield _failed(self._error)
+            return
         task = _Task(**json.loads(str(batch["task"][0])))
-        settings = SamplingSettings(**task.settings)
-        requests = task.requests
-        padded = requests + [requests[-1]] * (BATCH_SIZE - len(requests))
-        with span(Activity.DRAW):
-            pictures = self._sampler.sample(
-                [request["prompt"] for request in padded],
-                [request["seed"] for request in padded],
-                settings,
-            )[: len(requests)]
         labels = [
             {"set": number, **request}
-            for number, request in zip(task.set_index, requests, strict=True)
+            for number, request in zip(task.set_index, task.requests, strict=True)
         ]
-        # What this process did since its last batch travels with the first of its pictures.
-        labels[0]["spans"] = spans.take()
-        return {
-            "label": np.array([json.dumps(label) for label in labels], dtype=object),
-            "picture": pictures,
-        }
+        try:
+            for pictures in self._draw(task):
+                told, labels = labels[: len(pictures)], labels[len(pictures) :]
+                # What this process did since its last batch travels with the first picture.
+                told[0]["spans"] = spans.take()
+                names = np.array([json.dumps(label) for label in told], dtype=object)
+                yield {"label": names, "picture": pictures}
+        except DreamBoothError as error:
+            yield _failed(error)
+
+    def _draw(self, task: _Task) -> Iterator[NDArray[np.uint8]]:
+        from dreambooth.sampling.settings import SamplingSettings
+        from dreambooth.sampling.studio import draw
+
+        requests = [PictureRequest(**request) for request in task.requests]
+        drawn = draw(self._machine, requests, SamplingSettings(**task.settings))
+        while True:
+            with span(Activity.DRAW):
+                pictures = next(drawn, None)
+            if pictures is None:
+                return
+            yield pictures
+
+
+def _failed(error: DreamBoothError) -> Batch:
+    told = np.array([_told(error)], dtype=object)
+    return {"label": told, "picture": np.zeros((1, 1, 1, 3), np.uint8)}
 
 
 def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:

@@ -4,8 +4,9 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Pictures are always computed in batches of this many, the last one filled up: kernels are chosen
-# by shape, so a fixed shape makes a picture's pixels independent of which others share its batch.
+# On a CPU pictures are always computed in batches of this many, the last one filled up: kernels are
+# chosen by shape, so a fixed shape makes a picture's pixels independent of which others share its
+# batch. (On a GPU batches are as large as its memory takes: see `batches`.)
 BATCH_SIZE = 8
 
 

@@ -10,7 +10,7 @@ from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings
 from dreambooth.workspace.digest import digest_of
 
 # Part of every key. Raised when a change to the sampler changes pixels.
-SAMPLER_VERSION = 1
+SAMPLER_VERSION = 2
 
 
 def class_sampling(context: StageContext) -> SamplingSettings:
@@ -75,6 +75,12 @@ def slug(prompt: str) -> str:
 
 
 def _key(model: str, prompt: str, seed: int, settings: SamplingSettings) -> dict[str, Any]:
+    """What determines the pixels.
+
+    On CPUs with the same instructions bit for bit, with the size of their batches. What depends on
+    the device (its arithmetic, and on GPUs a batch that fits their memory) is left out: it moves
+    pixels by a rounding, and pictures that one GPU drew shall serve a job on another.
+    """
     return {
         "model": model,
         "prompt": prompt,

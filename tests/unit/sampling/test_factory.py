@@ -8,13 +8,15 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.pipeline.placement import Placement
 from dreambooth.sampling import factory
-from dreambooth.sampling.factory import ModelSource, fill
+from dreambooth.sampling.factory import ModelSource, _Task, fill, share_out
 from dreambooth.sampling.files import read_metadata
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.sampling.sampler import Sampler
 from tests.unit.sampling.conftest import a_set, fill_by_hand
 from tests.without_ray import without_ray
 
@@ -122,3 +124,39 @@ def test_a_full_set_needs_neither_ray_nor_a_model(
     monkeypatch.setattr(factory, "_produce", None)
     [state] = fill([pictures], ModelSource("nowhere"), lambda done, total: None)
     assert state.complete
+
+
+def shares(count: int, drawers: int, **drawer: Any) -> list[int]:
+    """How many pictures each list has."""
+    group = _Task([0] * count, [{"index": index} for index in range(count)], {"steps": 2})
+    tasks = share_out([group], Placement({}, drawer, drawers))
+    assert [request["index"] for task in tasks for request in task.requests] == list(range(count))
+    assert all(len(task.set_index) == len(task.requests) for task in tasks)
+    return [len(task.requests) for task in tasks]
+
+
+def test_one_gpu_draws_without_a_pause() -> None:
+    assert shares(200, 1, num_gpus=1) == [200]
+    assert shares(5, 1, num_gpus=1) == [5]
+
+
+def test_several_gpus_share_evenly_and_one_that_comes_late_finds_work() -> None:
+    assert shares(200, 2, num_gpus=1) == [50, 50, 50, 50]
+    assert shares(200, 8, num_gpus=1) == [25] * 8
+    assert shares(5, 4, num_gpus=1) == [2, 2, 1]
+
+
+def test_machines_without_a_gpu_take_a_batch_whenever_they_are_free() -> None:
+    assert shares(20, 2, num_cpus=1) == [8, 8, 4]
+
+
+def test_a_gpu_too_small_for_a_picture_is_told_as_such(
+    tmp_path: Path, source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Sampler, "start", no_room)
+    with without_ray(), pytest.raises(InfrastructureError, match="memory") as raised:
+        fill([a_set(tmp_path / "dog", 2)], source, lambda done, total: None)
+    assert raised.value.reason == "OutOfMemory"

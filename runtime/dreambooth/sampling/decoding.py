@@ -1,0 +1,87 @@
+"""From latents to pictures; on a GPU beside the next batch's denoising.
+
+A GPU decodes on a stream of its own, a few pictures at a time, into memory that the host can read
+at once; nobody waits until the pictures are asked for.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreambooth.models.family import ModelFamily
+
+
+class Developing:
+    """Pictures that are being decoded."""
+
+    def __init__(self, pictures: Tensor, done: torch.cuda.Event | None) -> None:
+        """`pictures` are in the host's memory, and whole when `done` has happened."""
+        self._pictures = pictures
+        self._done = done
+
+    def take(self) -> NDArray[np.uint8]:
+        """The pictures `[B, H, W, 3]` RGB; waits for them."""
+        if self._done is not None:
+            self._done.synchronize()
+        array: NDArray[np.uint8] = self._pictures.numpy()
+        return array
+
+
+class Decoder:
+    """Decodes on the device that asked for it, before it does anything else."""
+
+    def __init__(self, model: ModelFamily) -> None:
+        self._model = model
+
+    def develop(self, latents: Tensor) -> Developing:
+        """Pictures of scaled latents `[B, C, H/f, W/f]`."""
+        return Developing(_to_uint8(self._model.decode(latents)).cpu(), None)
+
+
+class StreamDecoder:
+    """Decodes on a stream of its own while the device goes on."""
+
+    def __init__(self, model: ModelFamily, device: torch.device, together: int) -> None:
+        """`together` is how many pictures are decoded at once; fewer if memory is short."""
+        self.together = together
+        self._model = model
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def develop(self, latents: Tensor) -> Developing:
+        """Pictures of scaled latents `[B, C, H/f, W/f]`, which are computed by then or later.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: If there is no room for a single one.
+        """
+        while True:
+            try:
+                return self._develop(latents)
+            except torch.cuda.OutOfMemoryError:
+                if self.together == 1:
+                    raise
+            # Out of the handler, whose exception keeps what was computed.
+            self.together //= 2
+            torch.cuda.empty_cache()
+
+    def _develop(self, latents: Tensor) -> Developing:
+        side = self._model.resolution
+        pictures = torch.empty((len(latents), side, side, 3), dtype=torch.uint8, pin_memory=True)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        # Freed by the other stream's code, the memory must not be reused before this one is done.
+        latents.record_stream(self._stream)
+        with torch.cuda.stream(self._stream):
+            for start in range(0, len(latents), self.together):
+                part = latents[start : start + self.together]
+                decoded = _to_uint8(self._model.decode(part))
+                pictures[start : start + len(part)].copy_(decoded, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(self._stream)
+        return Developing(pictures, done)
+
+
+def _to_uint8(pixels: Tensor) -> Tensor:
+    """`[B, H, W, 3]` of `[B, 3, H, W]` in [-1, 1]."""
+    scaled = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,205 @@
+"""Drawing on a GPU with networks of Stable Diffusion's size and random weights.
+
+Prints times; nothing is asserted about these. It also runs where pytest isn't installed:
+`PYTHONPATH=runtime:. python tests/gpu/test_sampling.py [WORD]` runs the tests with WORD in their
+names.
+"""
+
+import functools
+import gc
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import CLIPTokenizer
+
+import dreambooth.models
+from bench.gpu.architecture import SD14, TEXT_LENGTH
+from dreambooth.models.schedulers import SCHEDULERS
+from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.sampling.batches import FittingBatches
+from dreambooth.sampling.denoising import EagerDenoiser
+from dreambooth.sampling.machines import GpuMachine
+from dreambooth.sampling.sampler import Sampler
+from dreambooth.sampling.settings import PictureRequest, SamplingSettings
+from dreambooth.sampling.studio import draw
+
+GPU = torch.device("cuda")
+TOKENIZER = Path(dreambooth.models.__file__).parent / "builtin" / "emoji" / "tokenizer"
+PNDM = {
+    "_class_name": "PNDMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+FEW_STEPS = SamplingSettings("ddim", 8, 7.5, "blurred")
+NOTEBOOK = SamplingSettings(None, 50, 7.5)
+PROMPTS = ["photo of a dog", "photo of a cat", "a dog in a bucket", "a castle"]
+
+
+def model(dtype: torch.dtype) -> StableDiffusion:
+    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+    tokenizer.model_max_length = TEXT_LENGTH
+    with torch.device(GPU):
+        parts = SD14.unet(), SD14.vae(), SD14.text_encoder()
+    return StableDiffusion(*parts, tokenizer, PNDM).to(GPU, dtype)
+
+
+@functools.cache
+def machine() -> GpuMachine:
+    return GpuMachine(model(torch.bfloat16), GPU)
+
+
+def requests(count: int) -> list[PictureRequest]:
+    return [PictureRequest(i, 0, PROMPTS[i % len(PROMPTS)], seed=i) for i in range(count)]
+
+
+def drawn(sampler: Sampler, count: int, settings: SamplingSettings) -> NDArray[np.uint8]:
+    """So many pictures in one batch."""
+    wanted = requests(count)
+    return sampler.sample([r.prompt for r in wanted], [r.seed for r in wanted], settings)
+
+
+def difference(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
+    """Mean absolute difference in grey levels of 255."""
+    return float(np.abs(some.astype(int) - others.astype(int)).mean())
+
+
+def test_a_graph_draws_bit_for_bit_what_its_kernels_draw_one_by_one() -> None:
+    ours = machine()
+    graphed = drawn(ours.sampler, 4, FEW_STEPS)
+    again = drawn(ours.sampler, 4, FEW_STEPS)
+    eager = Sampler(ours._model, GPU, denoiser=EagerDenoiser(ours._model), decoder=ours._decoder)
+    assert np.array_equal(graphed, again)
+    assert np.array_equal(graphed, drawn(eager, 4, FEW_STEPS))
+    assert ours._graphed._graphs, "nothing was recorded"
+
+
+def test_pictures_of_a_batch_are_those_drawn_alone_up_to_rounding() -> None:
+    """Batches move pixels less than half precision itself does."""
+    ours = machine()
+    together = drawn(ours.sampler, 16, FEW_STEPS)
+    alone = np.concatenate(
+        [ours.sampler.sample([r.prompt], [r.seed], FEW_STEPS) for r in requests(4)]
+    )
+    exact = drawn(Sampler(model(torch.float32), GPU), 4, FEW_STEPS)
+    by_batch, by_type = difference(together[:4], alone), difference(alone, exact)
+    apart = difference(alone[:2], alone[2:])
+    print(
+        f"    mean difference in grey levels: batch of 16 against alone {by_batch:.3f}, alone "
+        f"against float32 {by_type:.3f}, two pictures {apart:.1f}",
+        flush=True,
+    )
+    assert by_batch <= 1.5 * by_type + 0.25
+    assert by_type < 0.25 * apart
+
+
+def test_no_step_waits_for_the_gpu() -> None:
+    ours = machine()
+    # UniPC of diffusers moves numbers to the device in every step.
+    for name in [None, *(name for name in SCHEDULERS if name != "unipc")]:
+        settings = SamplingSettings(name, 4, 7.5)
+        drawn(ours.sampler, 2, settings)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            developing = ours.sampler.start(PROMPTS[:2], [0, 1], settings)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert developing.take().shape == (2, 512, 512, 3)
+
+
+def test_too_little_memory_makes_smaller_batches_and_loses_no_picture() -> None:
+    ours = machine()
+    ours.release()
+    settings = SamplingSettings("ddim", 2, 7.5)
+    whole = np.concatenate(list(draw(ours, requests(8), settings)))
+    ours.release()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    try:
+        for gib in (4.0, 3.0, 2.0, 1.5, 1.0):
+            torch.cuda.set_per_process_memory_fraction(
+                (torch.cuda.memory_allocated() + gib * 2**30) / total
+            )
+            batches = FittingBatches(8)
+            pictures = np.concatenate(list(draw(_In(ours, batches), requests(8), settings)))
+            ours.release()
+            print(
+                f"    {gib} GiB beside the weights: batches of {batches.largest}, "
+                f"{ours._decoder.together} decoded together",
+                flush=True,
+            )
+            assert pictures.shape == whole.shape
+            assert difference(pictures, whole) < 3.0
+            if batches.largest < 8:
+                return
+        raise AssertionError("memory was never too little")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+class _In:
+    """The machine with batches that nobody measured."""
+
+    def __init__(self, machine: GpuMachine, batches: FittingBatches) -> None:
+        self.sampler, self.release, self._batches = machine.sampler, machine.release, batches
+
+    def batches(self, settings: SamplingSettings) -> FittingBatches:
+        return self._batches
+
+
+def test_seconds_a_picture() -> None:
+    machine.cache_clear()
+    gc.collect()
+    torch.cuda.empty_cache()
+    start = time.perf_counter()
+    ours = machine()
+    torch.cuda.synchronize()
+    print(f"    model made ready in {time.perf_counter() - start:.2f} s", flush=True)
+    start = time.perf_counter()
+    batches = ours.batches(NOTEBOOK)
+    print(
+        f"    memory measured in {time.perf_counter() - start:.2f} s: {batches.next(1000)} "
+        f"pictures a batch, {ours._decoder.together} decoded together",
+        flush=True,
+    )
+    for count in (5, 5, 16, 64):
+        torch.cuda.reset_peak_memory_stats()
+        start, first = time.perf_counter(), 0.0
+        for part in draw(ours, requests(count), NOTEBOOK):
+            first = first or time.perf_counter() - start
+            assert part.dtype == np.uint8
+        seconds = time.perf_counter() - start
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        print(
+            f"    {count} pictures in {seconds:.2f} s: {seconds / count:.3f} s each, first after "
+            f"{first:.2f} s, peak {peak:.1f} GiB",
+            flush=True,
+        )
+
+
+def main() -> int:
+    failed = 0
+    for name, test in list(globals().items()):
+        if name.startswith("test_") and (len(sys.argv) < 2 or sys.argv[1] in name):
+            start = time.perf_counter()
+            print(f"=== {name}", flush=True)
+            try:
+                test()
+                print(f"    passed in {time.perf_counter() - start:.1f} s", flush=True)
+            except Exception:
+                failed += 1
+                traceback.print_exc()
+            torch.cuda.empty_cache()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
