@@ -10,6 +10,7 @@ from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.sampling.batches import (
+    MOST_DECODED,
     Batches,
     Capacity,
     FittingBatches,
@@ -76,7 +77,7 @@ class GpuMachine:
         self._eager = EagerDenoiser(model)
         self._graphed = GraphedDenoiser(self._eager)
         self._capacities: dict[bool, Capacity] = {}
-        self._decoder = StreamDecoder(model, device, together=1)
+        self._decoder = StreamDecoder(model, device, MOST_DECODED)
         self.sampler = Sampler(model, device, denoiser=self._graphed, decoder=self._decoder)
 
     def batches(self, settings: SamplingSettings) -> Batches:
