@@ -7,6 +7,8 @@ import os
 for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A thread that outlives Ray must not start another.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Messages of Ray's own about tasks and workers, which it prints to the standard output whatever
     # log_to_driver says, and there --json has its events. What matters comes as an exception.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dreambooth.api.job import Job
 from dreambooth.errors import BudgetError
@@ -71,6 +71,7 @@ class StageContext:
         outputs: What the earlier stages returned, by stage.
         progress: Reports how far the stage is.
         warn: Tells the user something worth knowing that does not stop the job.
+        later: Has something done when all stages are over or one has failed, before Ray stops.
         budget: GPU time. The driver ends every stage when it is used up; a stage that wants to end
             by itself, at a better moment, asks.
     """
@@ -82,6 +83,7 @@ class StageContext:
     outputs: dict[StageName, dict[str, Any]]
     progress: ProgressReport
     warn: Callable[[str], None]
+    later: Callable[[Callable[[], object]], object]
     budget: Budget = field(default_factory=NoLimit)
 
     @property
@@ -108,6 +110,14 @@ class StageResult:
 
     outputs: dict[str, Any] = field(default_factory=dict)
     cached: bool = False
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A stage that can start something ahead, while an earlier one works."""
+
+    def prepare(self, context: StageContext) -> None:
+        """Starts it, where there is room; Ray runs."""
 
 
 class Stage(Protocol):

@@ -14,7 +14,13 @@ from dreambooth.models.defaults import resolve_settings
 from dreambooth.models.resolve import resolve
 from dreambooth.models.tokens import check_token, choose_token, load_tokenizer
 from dreambooth.pipeline.announcer import StageAnnouncer, announce
-from dreambooth.pipeline.context import BaseModel, ProgressReport, Stage, StageContext
+from dreambooth.pipeline.context import (
+    BaseModel,
+    Prepares,
+    ProgressReport,
+    Stage,
+    StageContext,
+)
 from dreambooth.pipeline.journal import Journal
 from dreambooth.pipeline.memory import PeakMemory
 from dreambooth.pipeline.progress import Event, EventKind, Listener, StageName
@@ -114,6 +120,8 @@ class _Run:
         self._model: BaseModel | None = None
         self._records: dict[StageName, StageRecord] = {}
         self._cached: set[StageName] = set()
+        self._resources = ExitStack()
+        self._session = LazyRay(self._resources, meter)
 
     def __call__(self) -> dict[str, Any]:
         """The result."""
@@ -124,21 +132,21 @@ class _Run:
             message=f"job {self._job.name} on {self._space.root}",
             gpu_seconds=self._meter.of_attempt,
         )
-        with ExitStack() as resources:
-            memory = resources.enter_context(PeakMemory())
-            session = LazyRay(resources, self._meter)
+        with self._resources:
+            memory = self._resources.enter_context(PeakMemory())
             photos, *others = stages()
-            # What is most likely wrong comes first, and what takes long to start last.
-            self._pass(photos, session)
+            # What is most likely wrong comes first.
+            self._pass(photos)
             if not self._folder.result.is_file():
-                session.begin()
+                self._session.begin()
             self._resolve()
-            for stage in others:
-                self._pass(stage, session)
+            while others:
+                stage, *others = others
+                self._pass(stage, others)
         # On a cluster most of the work is done by processes that this one cannot see.
         peak = 0 if joins_cluster() else memory.peak_bytes
         self._timeline.finish("Succeeded")
-        context = self._context(others[-1].name)
+        context = self._context(StageName.EVALUATE)
         time_line = self._timeline.to_json()
         result = build_result(context, self._records, self._cached, peak, time_line)
         with span(Activity.REPORT):
@@ -157,8 +165,8 @@ class _Run:
             self._model = _base_model(self._job, self._space)
         self._tell(EventKind.JOB_RESOLVED, data=resolved_settings(self._job, self._model))
 
-    def _pass(self, stage: Stage, session: LazyRay) -> None:
-        """Runs `stage` unless an earlier run has."""
+    def _pass(self, stage: Stage, following: Sequence[Stage] = ()) -> None:
+        """Runs `stage` unless an earlier run has; the `following` may start something ahead."""
         context = self._context(stage.name)
         records = StageRecords(self._folder.stages)
         with span(Activity.DIGEST):
@@ -182,7 +190,10 @@ class _Run:
         else:
             # A hub that does not answer is met before the work, not behind it.
             provide(self._job.evaluation.encoder, self._space.models)
-            session.ensure()
+            self._session.ensure()
+            for each in following:
+                if isinstance(each, Prepares) and not records.has(each.name):
+                    each.prepare(self._context(each.name))
             result = stage.run(context)
         seconds = time.monotonic() - started
         self._meter.enter(None)
@@ -205,6 +216,7 @@ class _Run:
             outputs={name: record.outputs for name, record in self._records.items()},
             progress=MeteredProgress(report, stage, self._meter, self._timeline),
             warn=lambda text: self._tell(EventKind.WARNING, stage=stage, message=text),
+            later=self._resources.callback,
             budget=self._meter,
         )
 

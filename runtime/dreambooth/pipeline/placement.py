@@ -25,11 +25,18 @@ class Placement:
         trainer: Resources of one training worker.
         drawer: Ray's options for one process that draws.
         drawers: How many of those there can be.
+        overlaps: Training workers may be started while others draw: they take nothing from them.
     """
 
     trainer: dict[str, float]
     drawer: dict[str, Any]
     drawers: int
+    overlaps: bool = False
+
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether the one that trains and the one that draws are given the same GPU."""
+        return 0.0 < self.trainer.get("GPU", 0.0) < 1.0
 
     @property
     def trains_on_gpus(self) -> bool:
@@ -37,8 +44,8 @@ class Placement:
         return "GPU" in self.trainer
 
 
-def placement() -> Placement:
-    """For the cluster that Ray is connected to.
+def placement(workers: int = 1) -> Placement:
+    """For the cluster that Ray is connected to, and a job that trains with `workers` processes.
 
     `DREAMBOOTH_GPUS` says how many GPUs belong to the job even while a machine is being replaced:
     then the work waits for them instead of starting without.
@@ -46,19 +53,36 @@ def placement() -> Placement:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return place(nodes, gpus_expected=float(os.environ.get("DREAMBOOTH_GPUS") or 0) > 0)
+    gpus = float(os.environ.get("DREAMBOOTH_GPUS") or 0)
+    return place(nodes, gpus_expected=gpus > 0, workers=workers)
 
 
-def place(nodes: Sequence[Resources], *, gpus_expected: bool) -> Placement:
+def place(nodes: Sequence[Resources], *, gpus_expected: bool, workers: int = 1) -> Placement:
     """For a cluster whose machines offer `nodes`."""
     drawing = [node for node in nodes if DRAWING in node]
     training = [node for node in nodes if DRAWING not in node]
     trains = {"GPU": 1.0} if gpus_expected or _gpus(training) else {"CPU": 1.0}
     if not drawing:
-        return Placement(trains, *_drawers(nodes, gpus_expected=gpus_expected))
+        return _on_the_same(nodes, trains, gpus_expected=gpus_expected, workers=workers)
     options, count = _drawers(drawing, gpus_expected=False)
     options["resources"] = {DRAWING: SLIVER}
-    return Placement(trains | {TRAINING: SLIVER}, options, count)
+    return Placement(trains | {TRAINING: SLIVER}, options, count, overlaps=True)
+
+
+def _on_the_same(
+    nodes: Sequence[Resources], trains: dict[str, float], *, gpus_expected: bool, workers: int
+) -> Placement:
+    """Machines that draw and train."""
+    options, count = _drawers(nodes, gpus_expected=gpus_expected)
+    if "GPU" not in trains:
+        # A worker takes a CPU; one that draws, and two tasks that read and write, need room too.
+        roomy = len(nodes) == 1 and nodes[0].get("CPU", 0) >= workers + 3
+        return Placement(trains, options, count, overlaps=roomy)
+    if _gpus(nodes) != 1 or workers != 1:
+        return Placement(trains, options, count)
+    # The one GPU there is has room for one that trains and one that draws, who take turns. With
+    # several GPUs Ray could put two halves on one of them.
+    return Placement({"GPU": 0.5}, options | {"num_gpus": 0.5}, count, overlaps=True)
 
 
 def sees_gpus(where: Placement) -> bool:

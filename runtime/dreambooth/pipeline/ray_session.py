@@ -35,6 +35,8 @@ def ray_session() -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not joins_cluster():
+        # Machines of one's own are not taken back; it would be one more process.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         options |= {
             "address": "local",
             "num_cpus": usable_cpus() + 2,

@@ -44,6 +44,10 @@ class StageRecords:
             return None
         return StageRecord(**value)
 
+    def has(self, stage: StageName) -> bool:
+        """Whether `stage` was ever finished, from whatever inputs."""
+        return self._file(stage).is_file()
+
     def save(self, stage: StageName, record: StageRecord) -> None:
         """Marks `stage` as finished."""
         write_json(self._file(stage), asdict(record))

@@ -1,7 +1,5 @@
 """Stage 3: prior-preserving fine-tuning with Ray Train."""
 
-import contextlib
-import signal
 import time
 import uuid
 from dataclasses import replace
@@ -20,14 +18,25 @@ from dreambooth.workspace.digest import digest_of, tree_digest
 
 # Part of the inputs' digest. Raised when a change to the trainer changes weights.
 TRAINER_VERSION = 2
-# Ray Train starts the workers again this often within one run of the stage.
-MAX_WORKER_FAILURES = 3
 
 
 class TrainStage:
     """A tuned model in `model/`, resumable at every checkpoint."""
 
     name = StageName.TRAIN
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._context: StageContext | None = None
+        self._failures: list[DreamBoothError] = []
+
+    def prepare(self, context: StageContext) -> None:
+        """Starts the workers if they take nothing from those who draw."""
+        from dreambooth.pipeline.placement import placement
+
+        where = placement(context.job.cluster.workers)
+        if where.overlaps:
+            self._start(context, where)
 
     def inputs(self, context: StageContext) -> dict[str, Any]:
         """Model, pictures and settings; the number of workers changes nothing and is left out."""
@@ -51,8 +60,10 @@ class TrainStage:
         """Trains, or goes on training."""
         plan = training_plan(context, digest_of(self.inputs(context)))
         done = _finished(plan)
+        if done is not None and self._group is not None:
+            self._group.close()
         if done is None:
-            _fit(context, plan)
+            self._fit(context, plan)
             done = _finished(plan)
         if done is None and (step := _stopped_at(plan)) is not None:
             raise context.budget.reached(f"training stopped after step {step} of {plan.steps}")
@@ -66,6 +77,51 @@ class TrainStage:
         remove_tree(context.folder.checkpoints)
         outputs = {key: value for key, value in done.items() if key not in ("key", "steps")}
         return StageResult({"lora": plan.lora is not None, **outputs})
+
+    def _start(self, context: StageContext, where: Any) -> None:
+        from dreambooth.training.group import GroupSettings, TrainingGroup
+
+        settings = GroupSettings(context.job.cluster.workers, context.folder.ray_train, where)
+        self._context = context
+        self._group = TrainingGroup(settings, self._hear)
+        context.later(self._group.close)
+
+    def _fit(self, context: StageContext, plan: Any) -> None:
+        from dreambooth.pipeline.placement import placement
+        from dreambooth.training.checkpoint import CheckpointStore
+
+        context.progress(0, plan.steps, "steps")
+        if self._group is None:
+            self._start(context, placement(context.job.cluster.workers))
+        self._context = context
+        plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
+        CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
+        try:
+            self._group.train(plan)
+        except Exception as error:
+            raise InfrastructureError(
+                f"training failed: {str(error).strip().splitlines()[-1]}",
+                field="spec.training",
+                remedy="Run again; it goes on from the last checkpoint.",
+                reason="TrainingFailed",
+            ) from error
+        if self._failures:
+            raise self._failures[0]
+
+    def _hear(self, row: dict[str, Any]) -> None:
+        """Takes what a worker tells."""
+        if self._context is None:
+            return
+        progress, steps = self._context.progress, self._context.job.training.steps or 0
+        if "spans" in row:
+            spans.deliver(row["spans"])
+        elif "error" in row:
+            self._failures.append(row["error"])
+        elif "resumed" in row:
+            done = row["resumed"]
+            progress(done, steps, "steps", resumed=done, message=f"going on from step {done}")
+        else:
+            progress(row["step"], steps, "steps", step=row["step"], loss=row["loss"])
 
 
 def _finished(plan: Any) -> dict[str, Any] | None:
@@ -124,74 +180,6 @@ def training_plan(context: StageContext, key: str) -> Any:
         sampling=generation_sampling(context),
         encoder=job.evaluation.encoder if training.keep == "best" else None,
     )
-
-
-def _fit(context: StageContext, plan: Any) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from dreambooth.pipeline.placement import placement, sees_gpus
-    from dreambooth.training.checkpoint import CheckpointStore
-    from dreambooth.training.telemetry import Relay
-    from dreambooth.training.worker import train_worker
-
-    # Ray's own record of a run only matters while that run lives: what must survive is in our
-    # checkpoints, which appear whole or not at all.
-    remove_tree(context.folder.ray_train)
-    failures: list[DreamBoothError] = []
-
-    def listen(row: dict[str, Any]) -> None:
-        if "spans" in row:
-            spans.deliver(row["spans"])
-        elif "error" in row:
-            failures.append(row["error"])
-        elif "resumed" in row:
-            message = f"going on from step {row['resumed']}"
-            context.progress(
-                row["resumed"], plan.steps, "steps", resumed=row["resumed"], message=message
-            )
-        else:
-            context.progress(row["step"], plan.steps, "steps", step=row["step"], loss=row["loss"])
-
-    context.progress(0, plan.steps, "steps")
-    where = placement()
-    # Left to itself, Ray Train takes for granted that torch can use what Ray counts.
-    backend = "nccl" if sees_gpus(where) else "gloo"
-    plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
-    CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
-    relay = Relay(listen)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        TorchTrainer(
-            train_worker,
-            train_loop_config={"plan": plan, "relay": relay.actor, "asked": time.time()},
-            scaling_config=ScalingConfig(
-                num_workers=context.job.cluster.workers,
-                use_gpu=where.trains_on_gpus,
-                resources_per_worker=where.trainer,
-            ),
-            torch_config=TorchConfig(backend=backend),
-            run_config=RunConfig(
-                name="train",
-                storage_path=str(context.folder.ray_train),
-                failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
-            ),
-        ).fit()
-    except Exception as error:
-        raise InfrastructureError(
-            f"training failed: {str(error).strip().splitlines()[-1]}",
-            field="spec.training",
-            remedy="Run again; it goes on from the last checkpoint.",
-            reason="TrainingFailed",
-        ) from error
-    finally:
-        # Ray Train leaves its own handler behind, and with it a process of 200 MB.
-        with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGINT, on_interrupt)
-        relay.close()
-        remove_tree(context.folder.ray_train)
-    if failures:
-        raise failures[0]
 
 
 def _stop_at(context: StageContext) -> float | None:

@@ -1,11 +1,13 @@
-"""How training workers tell the driver where they are.
+"""How training workers hear what to do and tell the driver where they are.
 
 A small actor takes rows from rank 0 and hands them to a thread of the driver, which waits inside
-the actor instead of polling. Rows are fire-and-forget: training never waits for a listener.
+the actor instead of polling. Rows are fire-and-forget: training never waits for a listener. Workers
+that were started ahead wait in the same actor for their plan.
 """
 
 import asyncio
 import contextlib
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -22,27 +24,45 @@ REPORT_INTERVAL_SECONDS = 0.5
 DELIVERY_SECONDS = 120.0
 # What a training waits for the last of its timeline to arrive; it does without if need be.
 LAST_SECONDS = 5.0
+# The driver says anew after this long what the plan is: an actor that was lost has forgotten it.
+TAKE_SECONDS = 10.0
 
 
 @ray.remote(num_cpus=0)
 class _Relay:
-    """Holds rows until the driver takes them."""
+    """Holds rows until the driver takes them, and the plan, pickled, once the driver has given it.
+
+    `given` is empty as long as there is none; it holds None when there is nothing left to do.
+    """
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._closed = False
         self._news = asyncio.Event()
+        self._plan: bytes | None = None
+        self._given = asyncio.Event()
 
     async def push(self, row: Row) -> None:
         self._rows.append(row)
         self._news.set()
 
+    async def give(self, given: list[bytes | None]) -> None:
+        if given:
+            [self._plan] = given
+            self._given.set()
+
+    async def plan(self) -> bytes | None:
+        await self._given.wait()
+        return self._plan
+
     async def close(self) -> None:
         self._closed = True
         self._news.set()
 
-    async def take(self) -> tuple[list[Row], bool]:
-        await self._news.wait()
+    async def take(self, given: list[bytes | None]) -> tuple[list[Row], bool]:
+        await self.give(given)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), TAKE_SECONDS)
         rows, self._rows = self._rows, []
         if not self._closed:
             self._news.clear()
@@ -60,8 +80,14 @@ class Relay:
             max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote()
         self._listener = listener
+        self._given: list[bytes | None] = []
         self._thread = threading.Thread(target=self._listen, name="training-relay", daemon=True)
         self._thread.start()
+
+    def give(self, plan: Any) -> None:
+        """Gives waiting workers their plan; None sends them home."""
+        self._given = [None if plan is None else pickle.dumps(plan)]
+        self.actor.give.remote(self._given)
 
     def close(self) -> None:
         """Delivers what is still on its way and stops."""
@@ -74,11 +100,17 @@ class Relay:
         closed = False
         while not closed:
             try:
-                rows, closed = ray.get(self.actor.take.remote())
+                rows, closed = ray.get(self.actor.take.remote(self._given))
             except ray.exceptions.RayError:
                 return
             for row in rows:
                 self._listener(row)
+
+
+def await_plan(actor: Any) -> Any:
+    """What the driver gives the workers to do, once it does; None if there is nothing."""
+    given = actor.plan.remote().future().result()
+    return None if given is None else pickle.loads(given)
 
 
 class Telemetry:
@@ -112,6 +144,10 @@ class Telemetry:
             arrived = self._actor.push.remote({"spans": lanes})
             with contextlib.suppress(Exception):
                 arrived.future().result(timeout=LAST_SECONDS)
+
+    def done(self) -> None:
+        """Says that there is nothing left to do but to leave."""
+        self.send({"done": True})
 
     def fail(self, error: Exception) -> None:
         """Sends what ended the training, and waits: the worker's process may end with it."""

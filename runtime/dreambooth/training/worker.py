@@ -26,7 +26,7 @@ from dreambooth.training.distributed import World, current_world
 from dreambooth.training.latents import encode_pictures
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.selection import CheckpointJudge, Measurement, measurement_from, score
-from dreambooth.training.telemetry import Telemetry
+from dreambooth.training.telemetry import Telemetry, await_plan
 from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
 from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
 from dreambooth.workspace.digest import tree_digest
@@ -80,13 +80,16 @@ class TrainingPlan:
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Entry point for Ray Train: `config` holds `plan`, the actor `relay`, and when it was `asked`.
+    """Entry point for Ray Train: `config` holds the actor `relay`, and when it was `asked`.
 
-    An error that the user can mend is sent to the driver rather than raised: Ray Train would take
-    it for a failed worker and start the group again.
+    Without a `plan` in it the relay gives one; a worker may be there long before it does. An error
+    that the user can mend is sent to the driver rather than raised: Ray Train would take it for a
+    failed worker and start the group again.
     """
-    plan: TrainingPlan = config["plan"]
     spans.arrived(config.get("asked"))
+    plan: TrainingPlan | None = config.get("plan") or await_plan(config["relay"])
+    if plan is None:
+        return
     world = current_world()
     telemetry = Telemetry(config["relay"], speaks=world.rank == 0)
     try:
@@ -95,6 +98,7 @@ def train_worker(config: dict[str, Any]) -> None:
         telemetry.fail(error)
     finally:
         telemetry.last_spans()
+    telemetry.done()
 
 
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:

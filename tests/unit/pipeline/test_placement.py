@@ -42,3 +42,31 @@ def test_on_a_machine_with_one_cpu_the_writers_still_find_room() -> None:
     where = place([HEAD, {"CPU": 1.0}, {"CPU": 4.0}], gpus_expected=False)
     assert where.drawer == {"num_cpus": 0.5, "scheduling_strategy": "SPREAD"}
     assert where.drawers == 2
+
+
+def test_the_only_gpu_has_room_for_one_that_trains_beside_one_that_draws() -> None:
+    where = place([HEAD, GPU], gpus_expected=True)
+    assert where.trainer["GPU"] + where.drawer["num_gpus"] == 1.0
+    assert (where.drawers, where.overlaps, where.shares_gpu) == (1, True, True)
+
+
+def test_gpus_are_not_halved_where_two_halves_could_meet_on_one() -> None:
+    several = place([HEAD, {"CPU": 8.0, "GPU": 2.0}], gpus_expected=True)
+    crowded = place([HEAD, GPU], gpus_expected=True, workers=2)
+    for where in (several, crowded):
+        assert where.trainer == {"GPU": 1.0} and where.drawer["num_gpus"] == 1
+        assert not where.overlaps and not where.shares_gpu
+
+
+def test_workers_start_ahead_on_cpus_only_where_who_draws_and_writes_still_finds_room() -> None:
+    assert place([{"CPU": 4.0}], gpus_expected=False).overlaps
+    assert not place([{"CPU": 4.0}], gpus_expected=False, workers=2).overlaps
+    assert not place([{"CPU": 3.0}], gpus_expected=False).overlaps
+    # Which machine a worker is put on is Ray's to say.
+    assert not place([HEAD, {"CPU": 16.0}], gpus_expected=False).overlaps
+
+
+def test_machines_that_only_draw_leave_those_that_train_free_from_the_beginning() -> None:
+    draws = {"CPU": 4.0, "GPU": 1.0, DRAWING: 1.0}
+    where = place([HEAD, GPU | {TRAINING: 1.0}, draws], gpus_expected=True)
+    assert where.overlaps and not where.shares_gpu

@@ -1,6 +1,6 @@
 """Single stages of the small job, without the driver."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Stages:
         self.workspace = workspace
         self.work = Work()
         self.events: list[Event] = []
+        self.afterwards: list[Callable[[], object]] = []
         self._cached = False
 
     def context(
@@ -48,7 +49,13 @@ class Stages:
             outputs=outputs or {},
             progress=StageAnnouncer(stage, [self.events.append]),
             warn=lambda text: None,
+            later=lambda work: self.afterwards.append(work),
         )
+
+    def end(self) -> None:
+        """What the driver does when all stages are over."""
+        while self.afterwards:
+            self.afterwards.pop()()
 
     def found_all(self) -> bool:
         """Whether the last one that was run says that it had nothing to do."""

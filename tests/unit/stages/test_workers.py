@@ -73,6 +73,7 @@ def test_two_workers_see_the_losses_of_one_with_the_same_global_batch(prepared: 
     with without_ray():
         here = TrainStage().run(context_for(prepared, "here")).outputs
     one = TrainStage().run(context_for(prepared, "one")).outputs
+    prepared[0].end()
     two = TrainStage().run(context_for(prepared, "two", {"cluster.workers": 2})).outputs
     steps = [event.step for event in prepared[0].events if event.step is not None]
     assert steps and set(steps) <= set(range(1, 21))
@@ -90,4 +91,30 @@ def test_what_the_author_can_mend_comes_back_from_a_worker_as_such(prepared: Pre
     shutil.rmtree(workspace / "gone")
     with pytest.raises(UserError, match="gone"):
         TrainStage().run(context)
+    prepared[0].end()
     assert not context.folder.model.exists() and not context.folder.ray_train.exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_workers_that_were_started_ahead_wait_for_the_plan_and_then_train(
+    prepared: Prepared,
+) -> None:
+    context = context_for(prepared, "ahead")
+    stage = TrainStage()
+    stage.prepare(context)
+    assert not context.folder.model.exists()
+    outputs = stage.run(context).outputs
+    assert len(outputs["losses"]) == 20
+    prepared[0].end()
+    assert not context.folder.ray_train.exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_workers_that_nothing_comes_of_go_home(prepared: Prepared) -> None:
+    context = context_for(prepared, "nothing")
+    stage = TrainStage()
+    stage.prepare(context)
+    prepared[0].end()
+    stage._group._thread.join(timeout=120)
+    assert not stage._group._thread.is_alive()
+    assert not context.folder.ray_train.exists() and not context.folder.model.exists()

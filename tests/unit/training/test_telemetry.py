@@ -1,12 +1,15 @@
 """How workers tell the driver where they are, on a real Ray."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import ray
 
-from dreambooth.training.telemetry import Relay, Telemetry
+from dreambooth import spans
+from dreambooth.spans import Activity
+from dreambooth.training.telemetry import Relay, Telemetry, await_plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -48,6 +51,40 @@ def test_only_the_first_worker_speaks_and_fast_steps_are_reported_together() -> 
     assert {"step": 1, "loss": 0.5} in heard.rows
     assert {row["loss"] for row in heard.rows} == {0.5}
     assert len(heard.rows) < 500
+
+
+def test_a_worker_waits_for_its_plan_and_one_that_comes_later_gets_it_at_once() -> None:
+    relay = Relay(Heard(enough=1))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(await_plan, relay.actor)
+        assert not waiting.done()
+        relay.give({"steps": 3})
+        assert waiting.result(timeout=120) == {"steps": 3}
+    assert await_plan(relay.actor) == {"steps": 3}
+    relay.give(None)
+    assert await_plan(relay.actor) is None
+    relay.close()
+
+
+def test_a_relay_that_was_lost_hears_the_plan_again() -> None:
+    relay = Relay(Heard(enough=1))
+    relay.give({"steps": 3})
+    assert await_plan(relay.actor) == {"steps": 3}
+    ray.kill(relay.actor, no_restart=False)
+    assert await_plan(relay.actor) == {"steps": 3}
+    relay.close()
+
+
+def test_every_worker_tells_what_it_did_also_those_that_do_not_speak() -> None:
+    heard = Heard(enough=1)
+    relay = Relay(heard)
+    spans.take()
+    spans.note(Activity.CHECKPOINT, 1.0, 2.0)
+    Telemetry(relay.actor, speaks=False).last_spans()
+    assert heard.complete.wait(timeout=120)
+    relay.close()
+    [row] = heard.rows
+    assert row["spans"][0]["spans"][0]["activity"] == "checkpoint"
 
 
 def test_a_lost_relay_does_not_stop_the_driver() -> None:
