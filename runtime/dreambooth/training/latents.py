@@ -100,9 +100,16 @@ def encode_pictures(
 
 
 def _encode(model: ModelFamily, pixels: Tensor, device: torch.device) -> LatentDistribution:
+    """Encodes `pixels` together, or in halves where there is no room for all."""
     on_gpu = device.type == "cuda"
-    with torch.autocast(device.type, GPU_ENCODE_DTYPE, enabled=on_gpu):
-        return model.encode_image(pixels.to(device))
+    try:
+        with torch.autocast(device.type, GPU_ENCODE_DTYPE, enabled=on_gpu):
+            return model.encode_image(pixels.to(device))
+    except torch.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    parts = [_encode(model, half, device) for half in pixels.chunk(2)]
+    return LatentDistribution(*(torch.cat(both) for both in zip(*parts, strict=True)))
 
 
 def _read(files: Sequence[Path], side: int, seed: int) -> Iterator[list[Tensor]]:

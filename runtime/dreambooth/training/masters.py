@@ -8,65 +8,38 @@ read some steps later. With LoRA the frozen weights are bfloat16 alone, without 
 Everything but the capture itself runs the same on a CPU, which is how most of it is tested.
 """
 
-import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from dreambooth.errors import UserError
-from dreambooth.kernels.adamw import make_adamw
+from dreambooth.kernels.adamw import MasterOptimizer, make_adamw
 from dreambooth.kernels.fusing import fuse
 from dreambooth.models.family import trained_networks
-from dreambooth.training.capture import (
-    Launch,
-    capture,
-    first_line,
-    is_out_of_memory,
-    warming_up,
-)
+from dreambooth.training.capture import Launch, warming_up
 from dreambooth.training.engine import EngineParts, Prompts, StepLoss, trainable_parameters
-from dreambooth.training.inputs import (
-    DeviceLatents,
-    HostLatents,
-    InputStream,
-    LossStream,
-    StepInputs,
-)
-from dreambooth.training.memory import (
-    Activations,
-    MemoryPlan,
-    Place,
-    latents_place,
-    memory_plans,
-    state_bytes,
-)
-from dreambooth.training.objective import prior_preserving_loss
-from dreambooth.training.reduction import BucketReduction, NoReduction, Reduction, reduction_for
+from dreambooth.training.inputs import LossStream
+from dreambooth.training.launching import LaunchedStep, default_launches, launch_step
+from dreambooth.training.memory import MemoryPlan, latents_place, memory_plans, state_bytes
+from dreambooth.training.program import StepProgram
+from dreambooth.training.reduction import NoReduction, reduction_for
 from dreambooth.training.schedule import Pair
 
 _logger = logging.getLogger(__name__)
 
 # Steps that the host may be ahead: enough to prepare inputs and read losses meanwhile.
 LAG = 4
-# Whole steps before a capture: kernels are compiled, algorithms chosen, workspaces made.
-WARM_UP_STEPS = 2
 
 
 class MasterEngine:
     """Steps with working weights of `working_dtype` beside float32 masters."""
 
-    # Parts that are given.
     parameters: dict[str, nn.Parameter]
     lag: int
-
-    # Chosen by what fits and what works.
-    plan: MemoryPlan
-    launch: Launch
 
     def __init__(
         self,
@@ -90,37 +63,36 @@ class MasterEngine:
         self._dtype = working_dtype
         self._gpu = parts.device.type == "cuda"
         self.lag = LAG if self._gpu else 0
-        self._launches = list(_default_launches(parts) if launches is None else launches)
-        self._refused: dict[str, str] = {}
-        settings = parts.settings
-        self.parameters = trainable_parameters(parts.model, text_encoder=settings.text_encoder)
+        self._launches = default_launches(parts) if launches is None else launches
+        text_encoder = parts.settings.text_encoder
+        self.parameters = trainable_parameters(parts.model, text_encoder=text_encoder)
         self._trained = list(self.parameters.values())
-        self._prompts = Prompts(parts)
-        with self._memory_needed():
-            self._optimizer = self._make_optimizer()
-        self._reduction = reduction_for(parts.world, self._trained)
-        self._loss = torch.zeros((), device=parts.device)
         self._losses = LossStream(parts.device, self.lag)
-        data = parts.data
-        cached = [t for c in (data.photos, data.class_images) for t in (c.mean, c.std)]
-        self._plans = iter(memory_plans(parts.pairs, latents_place(parts.device, cached)))
-        self._run = self._prepare()
+        with self._memory_needed():
+            prompts = Prompts(parts)
+            self._optimizer = self._make_optimizer()
+            reduction = reduction_for(parts.world, self._trained)
+            self._program = StepProgram(parts, self._trained, prompts, self._optimizer, reduction)
+            data = parts.data
+            cached = [t for c in (data.photos, data.class_images) for t in (c.mean, c.std)]
+            self._plans = iter(memory_plans(parts.pairs, latents_place(parts.device, cached)))
+            self._step = self._prepare()
+        self._finished = False
 
     def step(self, pairs: Sequence[Pair], rate: float) -> StepLoss:
         """Queues one optimizer step; returns before it has been computed."""
-        self._stream.send(pairs, rate)
+        self._program.stream.send(pairs, rate)
+        short = False
         try:
-            self._run()
+            self._step.run()
         except torch.OutOfMemoryError:
             if self._parts.world.size > 1:
                 # The others wait for this one's gradients.
                 raise
             short = True
-        else:
-            short = False
         if short:
             self._make_do(pairs, rate)
-        return self._losses.send(self._loss)
+        return self._losses.send(self._program.loss)
 
     def weights(self) -> dict[str, Tensor]:
         """The masters."""
@@ -139,7 +111,7 @@ class MasterEngine:
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces the masters, and the working weights with them."""
-        for name, master in zip(self.parameters, self._optimizer.masters, strict=True):
+        for name, master in self.weights().items():
             master.copy_(weights[name])
         self._optimizer.write_working()
 
@@ -154,17 +126,22 @@ class MasterEngine:
         steps = [int(value) for key, value in moments.items() if key.endswith("|step")]
         optimizer.set_step(max(steps, default=0))
 
+    @property
+    def plan(self) -> MemoryPlan:
+        """How the step is fitted into memory."""
+        return self._program.plan
+
     def describe(self) -> dict[str, Any]:
         """Launch, types and memory plan, and why nothing faster was possible."""
         said: dict[str, Any] = {
-            "launch": self.launch.value,
+            "launch": self._step.launch.value,
             "weights": "float32",
             "compute": str(self._dtype).removeprefix("torch."),
             **self.plan.to_json(),
-            **self._reduction.describe(),
+            **self._program.reduction.describe(),
         }
-        if self._refused:
-            said["refused"] = dict(self._refused)
+        if self._step.refused:
+            said["refused"] = dict(self._step.refused)
         if self._gpu:
             said["stateBytes"] = self._state_bytes()
             said["peakMemoryBytes"] = torch.cuda.max_memory_allocated(self._parts.device)
@@ -172,20 +149,18 @@ class MasterEngine:
 
     def finish(self) -> None:
         """Drops graphs, gradients and moments; the parameters become the masters."""
-        if self._run is _finished:
+        if self._finished:
             return
-        self._run = _finished
-        masters = self._optimizer.masters
-        for parameter in self._trained:
-            parameter.grad = None
-        for parameter, master in zip(self._trained, masters, strict=True):
+        self._finished = True
+        program = self._program
+        program.drop_gradients()
+        for parameter, master in zip(self._trained, self._optimizer.masters, strict=True):
             parameter.data = master
-        del self._optimizer, self._reduction, self._stream
-        self._release()
+        del self._step, self._optimizer, self._program
+        # The last references go with this function: graphs before the memory that they use.
+        program.release()
 
-    # How it is made ready.
-
-    def _make_optimizer(self) -> Any:
+    def _make_optimizer(self) -> MasterOptimizer:
         settings = self._parts.settings
         masters = [parameter.data.float() for parameter in self._trained]
         self._lower_precision()
@@ -206,7 +181,7 @@ class MasterEngine:
             if trained or module is self._parts.model.denoiser:
                 module.to(self._dtype)
 
-    def _prepare(self) -> Callable[[], None]:
+    def _prepare(self) -> LaunchedStep:
         """The fastest way that works, under the fastest plan that fits.
 
         Raises:
@@ -214,100 +189,23 @@ class MasterEngine:
         """
         for plan in self._plans:
             if self._fits(plan):
-                run = self._first_that_works()
-                if run is not None:
-                    return run
-            self._release()
+                step = launch_step(self._program, self._launches)
+                if step is not None:
+                    return step
+            self._program.release()
         raise self._too_little_memory()
 
     def _fits(self, plan: MemoryPlan) -> bool:
         """Sets everything up for `plan` and tries forward and backward, on all workers."""
         short = False
         try:
-            self._use(plan)
+            self._program.use(plan, self.lag)
             with warming_up(self._parts.device):
-                self._backward(NoReduction())
-                self._reduction.settle()
+                self._program.backward(NoReduction())
+                self._program.reduction.settle()
         except torch.OutOfMemoryError:
             short = True
         return not self._parts.world.agree(short)
-
-    def _use(self, plan: MemoryPlan) -> None:
-        self.plan = plan
-        parts = self._parts
-        denoiser: Any = parts.model.denoiser
-        if plan.activations is Activations.RECOMPUTED:
-            denoiser.enable_gradient_checkpointing(_recompute)
-        elif denoiser.is_gradient_checkpointing:
-            denoiser.disable_gradient_checkpointing()
-        inputs = StepInputs.zeros(plan.batches, plan.pairs, parts.model.latent_shape, parts.device)
-        on_device = plan.latents is Place.DEVICE
-        self._latents = (
-            DeviceLatents(parts.data, parts.device) if on_device else HostLatents(parts.data)
-        )
-        self._stream = InputStream(inputs, self._latents, self.lag)
-
-    def _first_that_works(self) -> Callable[[], None] | None:
-        """A way to run the step, or None if memory is too small for all of them."""
-        # With a rate of zero and from moments of zero a step changes nothing but moments.
-        with warming_up(self._parts.device):
-            for _ in range(WARM_UP_STEPS):
-                self._whole()
-        for launch in self._launches:
-            failure = None
-            run = self._whole
-            try:
-                run = self._launched(launch)
-            except Exception as error:
-                # Whatever driver or libraries refuse: the step itself has just worked.
-                failure = (is_out_of_memory(error), first_line(error))
-            if self._parts.world.agree(failure is not None):
-                self._drop_gradients()
-                self._optimizer.bind()
-                if self._parts.world.agree(failure is not None and failure[0]):
-                    return None
-                reason = failure[1] if failure else "another worker could not"
-                self._refused[launch.value] = reason
-                _logger.warning("no %s for training steps: %s", launch.value, reason)
-                continue
-            self.launch = launch
-            self._forget_warm_up()
-            return run
-        return None
-
-    def _launched(self, launch: Launch) -> Callable[[], None]:
-        if launch is Launch.EAGER:
-            return self._whole
-        self._drop_gradients()
-        if launch is Launch.GRAPH:
-            whole = capture(self._whole)
-            self._optimizer.bind()
-            return whole.replay
-        assert isinstance(self._reduction, BucketReduction)
-        return self._split(self._reduction)
-
-    def _split(self, reduction: BucketReduction) -> Callable[[], None]:
-        """Forward and backward, then the workers' sums outside of any graph, then the update."""
-        first = capture(lambda: self._backward(NoReduction()))
-        own = [parameter.grad for parameter in self._trained]
-        reduction.take_over()
-        second = capture(self._update)
-        self._optimizer.bind()
-
-        def run() -> None:
-            first.replay()
-            for parameter, gradient in zip(self._trained, own, strict=True):
-                parameter.grad = gradient
-            reduction.reduce(self._loss)
-            second.replay()
-
-        return run
-
-    @torch.no_grad()
-    def _forget_warm_up(self) -> None:
-        for moments in (self._optimizer.exp_avg, self._optimizer.exp_avg_sq):
-            torch._foreach_zero_(moments)
-        self._optimizer.set_step(0)
 
     def _make_do(self, pairs: Sequence[Pair], rate: float) -> None:
         """Takes a step that ran out of memory under the next plan that fits, and goes on so.
@@ -315,64 +213,15 @@ class MasterEngine:
         Nothing of the step has happened: the optimizer comes last, when the most is free again.
         """
         for plan in self._plans:
-            self._run = self._whole
-            self.launch = Launch.EAGER
-            self._release()
+            self._step = LaunchedStep(self._program.whole, Launch.EAGER, self._step.refused)
+            self._program.release()
             if not self._fits(plan):
                 continue
             _logger.warning("out of device memory; going on with %s", plan.to_json())
-            self._stream.send(pairs, rate)
-            self._run()
+            self._program.stream.send(pairs, rate)
+            self._step.run()
             return
         raise self._too_little_memory()
-
-    # The step.
-
-    def _whole(self) -> None:
-        self._backward(self._reduction)
-        self._update()
-
-    def _update(self) -> None:
-        self._optimizer.learning_rate.copy_(self._stream.inputs.rate)
-        self._optimizer.step()
-
-    def _backward(self, reduction: Reduction) -> None:
-        """Gradients and loss of all micro-batches."""
-        for parameter in self._trained:
-            parameter.grad = None
-        share = 1.0 / (self.plan.batches * self._parts.world.size)
-        self._loss.zero_()
-        for batch in range(self.plan.batches):
-            if batch == self.plan.batches - 1:
-                reduction.begin()
-            loss = self._micro_batch(batch) * share
-            loss.backward()
-            self._loss += loss.detach()
-        reduction.finish(self._loss)
-
-    def _micro_batch(self, batch: int) -> Tensor:
-        model, inputs = self._parts.model, self._stream.inputs
-        noise = inputs.noise[batch]
-        latents = self._latents.latents(inputs, batch)
-        timesteps = model.timesteps(inputs.times[batch])
-        noisy = model.add_noise(latents, noise, timesteps)
-        noisy = noisy.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        conditioning = self._prompts.conditioning(self.plan.pairs).to(dtype=self._dtype)
-        prediction = model.predict(noisy, timesteps, conditioning)
-        target = model.target(latents, noise, timesteps)
-        return prior_preserving_loss(prediction, target, self._parts.settings.prior_weight)
-
-    # Memory.
-
-    def _drop_gradients(self) -> None:
-        for parameter in self._trained:
-            parameter.grad = None
-
-    def _release(self) -> None:
-        self._drop_gradients()
-        gc.collect()
-        if self._gpu:
-            torch.cuda.empty_cache()
 
     @contextmanager
     def _memory_needed(self) -> Iterator[None]:
@@ -397,20 +246,3 @@ class MasterEngine:
             remedy="Use method: lora, or textEncoder: false, or a GPU with more memory.",
             reason="OutOfMemory",
         )
-
-
-def _default_launches(parts: EngineParts) -> tuple[Launch, ...]:
-    if parts.device.type != "cuda":
-        return (Launch.EAGER,)
-    if parts.world.size > 1:
-        return (Launch.GRAPH, Launch.SPLIT, Launch.EAGER)
-    return (Launch.GRAPH, Launch.EAGER)
-
-
-def _recompute(module: nn.Module, *inputs: Any) -> Any:
-    """Gradient checkpointing that can be captured: nothing here draws random numbers."""
-    return recompute(module, *inputs, use_reentrant=False, preserve_rng_state=False)
-
-
-def _finished() -> None:
-    raise RuntimeError("the training has been finished")

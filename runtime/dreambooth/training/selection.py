@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from dreambooth.quality.encoders import Encoder
@@ -94,9 +97,7 @@ class CheckpointJudge:
             for index in range(BATCH_SIZE // 2)
         ]
         self._sampler.forget_prompts()
-        pictures = self._sampler.sample(
-            [prompt for prompt, _ in requests], [seed for _, seed in requests], self._settings
-        )
+        pictures = self._draw(requests)
         self._sampler.forget_prompts()
         embeddings = self._encoder.embed([Image.fromarray(picture) for picture in pictures])
         subject, of_class = embeddings.chunk(2)
@@ -105,6 +106,17 @@ class CheckpointJudge:
             class_similarity=class_similarity(of_class, self._photos),
             class_diversity=diversity(of_class),
         )
+
+    def _draw(self, requests: Sequence[tuple[str, int]]) -> list[NDArray[np.uint8]]:
+        """Draws prompts from seeds, all together or, beside a large training, in halves."""
+        prompts, seeds = zip(*requests, strict=True)
+        try:
+            return list(self._sampler.sample(prompts, seeds, self._settings))
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                raise
+        middle = len(requests) // 2
+        return self._draw(requests[:middle]) + self._draw(requests[middle:])
 
 
 def measurement_from(value: dict[str, Any]) -> Measurement:

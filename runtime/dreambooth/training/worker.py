@@ -2,10 +2,8 @@
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +17,22 @@ from dreambooth.models.load import load_model
 from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
 from dreambooth.sampling.sampler import Sampler
-from dreambooth.sampling.settings import SamplingSettings
 from dreambooth.spans import Activity, span
-from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
+from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.distributed import World, current_world
+from dreambooth.training.keeping import Keeper
 from dreambooth.training.latents import encode_pictures
+from dreambooth.training.plan import LoraSettings, TrainingPlan
 from dreambooth.training.schedule import PairSchedule
-from dreambooth.training.selection import CheckpointJudge, Measurement, measurement_from, score
+from dreambooth.training.selection import CheckpointJudge, Selection
+from dreambooth.training.settings import TrainingData
 from dreambooth.training.telemetry import Telemetry, await_plan
-from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
-from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
-from dreambooth.workspace.digest import tree_digest
+from dreambooth.training.trainer import Trainer
 
+__all__ = ["LoraSettings", "TrainingPlan", "train_worker"]
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """Rank and scale of the adapters."""
-
-    rank: int
-    alpha: float
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything a worker needs; plain values, for it travels to other machines.
-
-    Attributes:
-        key: Digest of all inputs; checkpoints of another key are not resumed from.
-        base_model: Diffusers folder of the base model.
-        output: Where the tuned model goes.
-        summary: JSON file for what the driver wants to know afterwards.
-        class_prompt, prompt: The two prompts, placeholders filled in.
-        sampling: Sampler for the pictures that choose a checkpoint.
-        encoder: Name of the image encoder that measures them; None keeps the last checkpoint.
-        owner: Names this training; workers of an earlier one stop writing. None for the only one.
-        stop_at: Time of the system's clock to stop at, between two steps, with a checkpoint and the
-            model as it is then; None trains to the end.
-    """
-
-    key: str
-    base_model: str
-    output: str
-    checkpoints: str
-    summary: str
-    models_dir: str
-    photos: list[str]
-    class_images: list[str]
-    prompt: str
-    class_prompt: str
-    steps: int
-    batch_size: int
-    checkpoint_every: int
-    seed: int
-    settings: TrainerSettings
-    lora: LoraSettings | None
-    sampling: SamplingSettings
-    encoder: str | None
-    owner: str | None = None
-    stop_at: float | None = None
+# Workers agree about the time this often: it costs a round between them, during which all wait.
+TIME_CHECK_STEPS = 8
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -112,8 +68,30 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
         model = load_model(Path(plan.base_model)).to(device)
     with span(Activity.ENCODE_LATENTS):
         data = _encode(plan, model, device)
-    selection = _Selection()
-    _by_first(world, lambda: selection.start(_judge(plan, model, device), latest))
+    selection = Selection()
+    known = latest.meta["selection"] if latest else None
+    _by_first(world, lambda: selection.start(_judge(plan, model, device), known))
+    trainer = _make_trainer(plan, model, data, world, device)
+    keeper = Keeper(plan, store, selection)
+    try:
+        if latest is not None:
+            trainer.restore(latest)
+            telemetry.send({"resumed": latest.step})
+        _run(plan, trainer, keeper, telemetry)
+        _by_first(world, lambda: keeper.end(model, trainer))
+    finally:
+        keeper.close()
+        # Before the process group ends: a graph may hold kernels of its communicator.
+        trainer.engine.finish()
+
+
+def _make_trainer(
+    plan: TrainingPlan,
+    model: ModelFamily,
+    data: TrainingData,
+    world: World,
+    device: torch.device,
+) -> Trainer:
     if plan.lora is not None:
         model.add_lora(
             plan.lora.rank,
@@ -121,23 +99,44 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
             text_encoder=plan.settings.text_encoder,
             seed=plan.seed,
         )
+    if plan.encoder is None:
+        # Nothing is drawn before the end, and then from the files.
+        model.autoencoder.to("cpu")
     schedule = PairSchedule(plan.seed, len(data.photos), len(data.class_images), plan.batch_size)
-    trainer = Trainer(model, data, schedule, plan.settings, world, device)
-    if latest is not None:
-        trainer.restore(latest)
-        telemetry.send({"resumed": latest.step})
-    began = time.time()
-    while trainer.step < plan.steps and not _time_is_up(plan, world):
-        loss = trainer.train_step()
-        _check(loss, trainer.step)
-        telemetry.step(trainer.step, loss)
-        if trainer.step % plan.checkpoint_every == 0 or trainer.step == plan.steps:
-            spans.note(Activity.TRAINING_STEPS, began, time.time())
-            _by_first(world, lambda: _keep(plan, store, trainer, selection))
-            telemetry.tell_spans()
-            began = time.time()
-    spans.note(Activity.TRAINING_STEPS, began, time.time())
-    _by_first(world, lambda: _end(plan, model, store, trainer, selection))
+    with span(Activity.CAPTURE):
+        return Trainer(model, data, schedule, plan.settings, world, device)
+
+
+def _run(plan: TrainingPlan, trainer: Trainer, keeper: Keeper, telemetry: Telemetry) -> None:
+    """Trains until the last step or until time is up, with checkpoints on the way."""
+    world = trainer.world
+    losses = _Losses(trainer, telemetry)
+    while trainer.step < plan.steps:
+        with span(Activity.TRAINING_STEPS):
+            in_time = _to_next_checkpoint(plan, trainer, keeper, losses)
+            trainer.settle()
+            losses.look()
+        if not in_time:
+            return
+        if trainer.step < plan.steps:
+            _by_first(world, lambda: keeper.keep(trainer))
+        telemetry.tell_spans()
+
+
+def _to_next_checkpoint(
+    plan: TrainingPlan, trainer: Trainer, keeper: Keeper, losses: "_Losses"
+) -> bool:
+    """Trains to where a checkpoint is due, or the end; False if time was up before."""
+    while True:
+        if _time_is_up(plan, trainer):
+            return False
+        trainer.advance()
+        losses.look()
+        if trainer.world.size == 1:
+            # With others, all have to hear of it at once: when the next checkpoint is due.
+            keeper.check()
+        if trainer.step == plan.steps or trainer.step % plan.checkpoint_every == 0:
+            return True
 
 
 def _by_first(world: World, work: Callable[[], None]) -> None:
@@ -156,97 +155,39 @@ def _by_first(world: World, work: Callable[[], None]) -> None:
         raise failure or InfrastructureError("the first worker failed")
 
 
-def _check(loss: float, step: int) -> None:
-    """Ends a training that nothing good can come of any more; all workers see the same loss."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss of step {step} is {loss}: training has diverged",
-            field="spec.training.learningRate",
-            remedy="Give a lower learning rate.",
-            reason="TrainingDiverged",
-        )
+class _Losses:
+    """Looks at losses as they arrive, some steps after their own."""
+
+    def __init__(self, trainer: Trainer, telemetry: Telemetry) -> None:
+        self._trainer = trainer
+        self._telemetry = telemetry
+        self._seen = trainer.step
+
+    def look(self) -> None:
+        """Reports new losses.
+
+        Raises:
+            UserError: If nothing good can come of the training any more; all workers see the same
+                losses at the same steps.
+        """
+        for loss in self._trainer.losses[self._seen :]:
+            self._seen += 1
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss of step {self._seen} is {loss}: training has diverged",
+                    field="spec.training.learningRate",
+                    remedy="Give a lower learning rate.",
+                    reason="TrainingDiverged",
+                )
+            self._telemetry.step(self._seen, loss)
 
 
-def _time_is_up(plan: TrainingPlan, world: World) -> bool:
+def _time_is_up(plan: TrainingPlan, trainer: Trainer) -> bool:
     """Whether to stop before the next step; workers' clocks differ, so they agree."""
-    return plan.stop_at is not None and world.agree(time.time() >= plan.stop_at)
-
-
-def _keep(
-    plan: TrainingPlan, store: CheckpointStore, trainer: Trainer, selection: "_Selection"
-) -> None:
-    """Measures where that is due, and saves."""
-    selection.consider(trainer.step, plan.steps)
-    _save_state(store, trainer, selection)
-
-
-def _save_state(store: CheckpointStore, trainer: Trainer, selection: "_Selection") -> None:
-    with span(Activity.CHECKPOINT):
-        store.save(trainer.checkpoint({"selection": selection.to_json()}))
-    store.keep_only({trainer.step, selection.best(trainer.step)})
-
-
-def _end(
-    plan: TrainingPlan,
-    model: ModelFamily,
-    store: CheckpointStore,
-    trainer: Trainer,
-    selection: "_Selection",
-) -> None:
-    if trainer.step not in store.steps():
-        # Stopped between two checkpoints. Nothing is measured, or a job that goes on from here
-        # would choose among others than one that was never stopped.
-        _save_state(store, trainer, selection)
-    chosen = selection.best(trainer.step)
-    trainer.load_weights(store.load_weights(chosen))
-    store.check_owner()
-    with span(Activity.SAVE_MODEL):
-        _save(plan, model, trainer, selection, chosen)
-
-
-class _Selection:
-    """What has been measured so far; part of every checkpoint, so that nothing is drawn twice."""
-
-    def __init__(self) -> None:
-        self._judge: CheckpointJudge | None = None
-        self._base: Measurement | None = None
-        self._measured: dict[int, Measurement] = {}
-
-    def start(self, judge: CheckpointJudge | None, latest: Checkpoint | None) -> None:
-        """Takes over what `latest` knows, or measures the base model; without a judge neither."""
-        self._judge = judge
-        if judge is None:
-            return
-        if latest is None:
-            with span(Activity.MEASURE):
-                self._base = judge.measure()
-            return
-        known = latest.meta["selection"]
-        self._base = measurement_from(known["base"])
-        self._measured = {int(s): measurement_from(m) for s, m in known["measured"].items()}
-
-    def consider(self, step: int, steps: int) -> None:
-        """Measures the model after `step` of `steps` steps; the first half is never the best."""
-        if self._judge is not None and 2 * step > steps:
-            with span(Activity.MEASURE):
-                self._measured[step] = self._judge.measure()
-
-    def best(self, last: int) -> int:
-        """The step with the highest score, the later of equals; `last` if none was measured."""
-        if self._judge is None or self._base is None or not self._measured:
-            return last
-        scores = {
-            step: score(measured, self._base, self._judge.ceiling)
-            for step, measured in self._measured.items()
-        }
-        return max(scores, key=lambda step: (scores[step], step))
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able; the inverse of what `start` reads."""
-        return {
-            "base": self._base.to_json() if self._base else None,
-            "measured": {str(step): m.to_json() for step, m in self._measured.items()},
-        }
+    world = trainer.world
+    if plan.stop_at is None or (world.size > 1 and trainer.step % TIME_CHECK_STEPS):
+        return False
+    return world.agree(time.time() >= plan.stop_at)
 
 
 def _prepare(world: World) -> torch.device:
@@ -255,6 +196,9 @@ def _prepare(world: World) -> torch.device:
         import ray.train.torch
 
         device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
         compute_repeatably()
         # Workers of one machine share its cores.
@@ -290,33 +234,4 @@ def _judge(plan: TrainingPlan, model: ModelFamily, device: torch.device) -> Chec
         photos,
         (plan.prompt, plan.class_prompt),
         plan.sampling,
-    )
-
-
-def _save(
-    plan: TrainingPlan,
-    model: ModelFamily,
-    trainer: Trainer,
-    selection: _Selection,
-    chosen: int,
-) -> None:
-    final = Path(plan.output)
-    temporary = temporary_sibling(final)
-    try:
-        model.save(temporary, lora=plan.lora is not None)
-        publish_dir(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    write_json(
-        Path(plan.summary),
-        {
-            "key": plan.key,
-            "steps": trainer.step,
-            "digest": tree_digest(final),
-            "losses": trainer.losses,
-            "keptStep": chosen,
-            "selection": selection.to_json(),
-            "trainedParameters": sum(p.numel() for p in trainer.parameters.values()),
-        },
     )

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from dreambooth.models.stable_diffusion import StableDiffusion
-from dreambooth.training import masters, reduction
+from dreambooth.training import launching, reduction
 from dreambooth.training.capture import Launch
 from dreambooth.training.distributed import current_world
 from dreambooth.training.eager import EagerEngine
@@ -37,7 +37,7 @@ def _engine(given: dict[str, Any]) -> Any:
         return EagerEngine
 
     def make(parts: EngineParts) -> StepEngine:
-        setattr(masters, "capture", _Replayed)  # noqa: B010
+        setattr(launching, "capture", _Replayed)  # noqa: B010
         return MasterEngine(
             parts,
             working_dtype=getattr(torch, given["engine"]),

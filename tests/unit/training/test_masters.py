@@ -14,7 +14,7 @@ from torch import Tensor
 from dreambooth.errors import UserError
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.stable_diffusion import StableDiffusion
-from dreambooth.training import capture, masters
+from dreambooth.training import capture, launching, masters
 from dreambooth.training.capture import Launch
 from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.distributed import Alone
@@ -148,7 +148,7 @@ def test_getting_ready_leaves_weights_and_moments_as_they_were(
     bench: Bench, tiny_model: Path
 ) -> None:
     trainer = bench(in_bfloat16, settings(learning_rate=1.0))
-    original = dict(StableDiffusion.load(tiny_model).unet.named_parameters())
+    original = dict(StableDiffusion.load(tiny_model).denoiser.named_parameters())
     for name, weight in trainer.engine.weights().items():
         part, _, rest = name.partition(".")
         if part == "denoiser":
@@ -224,7 +224,7 @@ def out_of_memory_beyond(samples: int) -> Callable[..., Tensor]:
     def limited(
         self: StableDiffusion, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
     ) -> Tensor:
-        room = samples * (2 if self.unet.is_gradient_checkpointing else 1)
+        room = samples * (2 if self.denoiser.is_gradient_checkpointing else 1)
         if torch.is_grad_enabled() and len(noisy) > room:
             raise torch.OutOfMemoryError("no room")
         return predict(self, noisy, timesteps, conditioning)
@@ -305,15 +305,15 @@ class Replayed:
         self.replay = work
 
 
-def launching(*launches: Launch) -> EngineFactory:
+def launched_as(*launches: Launch) -> EngineFactory:
     return lambda parts: MasterEngine(parts, working_dtype=torch.float32, launches=launches)
 
 
 def test_a_captured_step_is_taken_when_it_works(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(masters, "capture", Replayed)
-    trainer = bench(launching(Launch.GRAPH, Launch.EAGER), settings())
+    monkeypatch.setattr(launching, "capture", Replayed)
+    trainer = bench(launched_as(Launch.GRAPH, Launch.EAGER), settings())
     assert trainer.engine.describe()["launch"] == "one CUDA graph"
     assert "refused" not in trainer.engine.describe()
     expected = [bench(in_float32, settings()).train_step()]
@@ -327,8 +327,8 @@ def test_a_capture_that_fails_is_told_and_training_goes_on_without(
         work()
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(masters, "capture", fail)
-    trainer = bench(launching(Launch.GRAPH, Launch.EAGER), settings())
+    monkeypatch.setattr(launching, "capture", fail)
+    trainer = bench(launched_as(Launch.GRAPH, Launch.EAGER), settings())
     told = trainer.engine.describe()
     assert told["launch"] == "eager"
     assert told["refused"] == {
@@ -353,8 +353,8 @@ def test_a_capture_that_runs_out_of_memory_leads_to_a_smaller_plan(
                 raise RuntimeError("capture was invalidated")
         return Replayed(work)
 
-    monkeypatch.setattr(masters, "capture", short_at_first)
-    trainer = bench(launching(Launch.GRAPH, Launch.EAGER), settings())
+    monkeypatch.setattr(launching, "capture", short_at_first)
+    trainer = bench(launched_as(Launch.GRAPH, Launch.EAGER), settings())
     told = trainer.engine.describe()
     assert (told["launch"], told["microBatches"]) == ("one CUDA graph", 2)
 

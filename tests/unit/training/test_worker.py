@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from dreambooth.errors import UserError
+from dreambooth.training import keeping
 from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
 from dreambooth.training.selection import measurement_from, score
 from dreambooth.training.worker import LoraSettings, TrainingPlan, train_worker
-from dreambooth.workspace.atomic import read_json
+from dreambooth.workspace.atomic import publish_dir, read_json
 from dreambooth.workspace.digest import tree_digest
 from tests.unit.training.conftest import make_plan, one_thread_only, pictures, settings
 from tests.without_ray import arrived
@@ -81,7 +82,7 @@ def other(plan: TrainingPlan, folder: Path, **changes: Any) -> TrainingPlan:
     )
 
 
-@pytest.mark.parametrize(("step", "after"), [(3, False), (6, True), (12, False), (12, True)])
+@pytest.mark.parametrize(("step", "after"), [(3, False), (6, True), (9, False), (9, True)])
 def test_a_killed_worker_ends_with_the_weights_of_one_that_was_not(
     straight: TrainingPlan, tmp_path: Path, step: int, after: bool
 ) -> None:
@@ -93,6 +94,28 @@ def test_a_killed_worker_ends_with_the_weights_of_one_that_was_not(
     rows = train(plan)
     resumed = step if after else step - 3
     assert [row["resumed"] for row in rows if "resumed" in row] == ([resumed] if resumed else [])
+    assert tree_digest(Path(plan.output)) == tree_digest(Path(straight.output))
+    assert summary(plan) == summary(straight)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_worker_killed_while_it_saves_the_model_goes_on_from_the_last_checkpoint(
+    straight: TrainingPlan, tmp_path: Path, published: bool
+) -> None:
+    plan = other(straight, tmp_path / "killed")
+
+    def dying(temporary: Path, final: Path) -> None:
+        if published:
+            publish_dir(temporary, final)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(keeping, "publish_dir", dying)
+        train(plan)
+    assert Path(plan.output).exists() == published
+    assert not Path(plan.summary).exists()
+    rows = train(plan)
+    assert [row["resumed"] for row in rows if "resumed" in row] == [9]
     assert tree_digest(Path(plan.output)) == tree_digest(Path(straight.output))
     assert summary(plan) == summary(straight)
 
