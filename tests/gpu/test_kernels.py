@@ -5,9 +5,11 @@ runs where pytest isn't installed: `PYTHONPATH=runtime python tests/gpu/test_ker
 runs the tests with WORD in their names.
 """
 
+import faulthandler
+import itertools
+import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 
 import torch
@@ -19,6 +21,7 @@ from dreambooth.kernels.attention import CANDIDATES, Problem, choose_backend, me
 from dreambooth.kernels.fusing import fuse, unfuse
 from dreambooth.kernels.geglu import geglu
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu
+from dreambooth.kernels.residual import add_residual
 
 DEVICE, BF16 = "cuda", torch.bfloat16
 # [N, C, H, W] of the UNet in training (4) and sampling (32), and of the VAE's decoder.
@@ -35,6 +38,9 @@ IMAGES = [
     (4, 256, 512, 512),
     (4, 128, 512, 512),
 ]
+
+# Pixels and width of a head, where a UNet has attention.
+LEVELS = [(4096, 40), (1024, 80), (256, 160)]
 
 
 def milliseconds(work: Callable[[], object], repeats: int = 20) -> float:
@@ -64,7 +70,8 @@ def report(what: str, ours: float, theirs: float, moved: float) -> None:
 
 
 def relative_error(a: Tensor, b: Tensor) -> float:
-    return float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-12))
+    a, b = a.detach().float(), b.detach().float()
+    return float((a - b).norm() / b.norm().clamp(min=1e-12))
 
 
 def image(shape: tuple[int, ...]) -> Tensor:
@@ -270,31 +277,41 @@ def test_adamws_time_for_the_whole_model() -> None:
 
 
 def test_attention_backends_are_measured() -> None:
-    for batch in (4, 32):
-        for length, width in ((4096, 40), (1024, 80), (256, 160)):
-            for keys in (length, 77):
-                for needs_backward in (False, True) if batch == 4 else (False,):
+    for batch, (length, width) in itertools.product((4, 32), LEVELS):
+        for keys in (length, 77):
+            compare_backends(batch, length, keys, width)
 
-                    def rows(count: int, width: int = width, batch: int = batch) -> tuple[
-                        tuple[int, ...], tuple[int, ...]
-                    ]:  # fmt: skip
-                        strides = (count * 8 * width, width, 8 * width, 1)
-                        return (batch, 8, count, width), strides
 
-                    problem = Problem(
-                        rows(length), rows(keys), rows(keys), BF16, torch.device(DEVICE, 0),
-                        needs_backward,
-                    )  # fmt: skip
-                    times = {}
-                    for backend in CANDIDATES:
-                        try:
-                            times[backend.name] = f"{measure(problem, backend) * 1e3:.3f}"
-                        except RuntimeError as error:
-                            times[backend.name] = str(error).splitlines()[0][:60]
-                    chosen = choose_backend(problem)
-                    assert chosen is not None
-                    print(f"attention {batch}x8x{length}x{keys}x{width}", needs_backward, times,
-                          "chosen", chosen.name, flush=True)  # fmt: skip
+def compare_backends(batch: int, length: int, keys: int, width: int) -> None:
+    def rows(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (batch, 8, count, width), (count * 8 * width, width, 8 * width, 1)
+
+    device = torch.device(DEVICE, 0)
+    problem = Problem(rows(length), rows(keys), rows(keys), BF16, device)
+    times = {}
+    for backend in CANDIDATES:
+        try:
+            times[backend.name] = f"{measure(problem, backend) * 1e3:.3f}"
+        except RuntimeError as error:
+            times[backend.name] = str(error).splitlines()[0][:60]
+    chosen = choose_backend(problem)
+    assert chosen is not None
+    print(f"attention {batch}x8x{length}x{keys}x{width} {times} chosen {chosen.name}", flush=True)
+
+
+def test_a_residual_with_its_bias_is_torchs() -> None:
+    torch.manual_seed(6)
+    for shape in ((4, 320, 64, 64), (64, 320, 64, 64), (4, 1280, 8, 8)):
+        inputs = [image(shape), image(shape), torch.randn(shape[1], device=DEVICE, dtype=BF16)]
+        inputs = [tensor.requires_grad_() for tensor in inputs]
+        exact = [tensor.detach().float().requires_grad_() for tensor in inputs]
+        y = add_residual(*inputs)
+        expected = exact[0] + exact[1] + exact[2][:, None, None]
+        assert relative_error(y, expected) < 4e-3
+        dy = image(shape)
+        found = torch.autograd.grad(y, inputs, dy)
+        for a, b in zip(found, torch.autograd.grad(expected, exact, dy.float()), strict=True):
+            assert relative_error(a, b) < 6e-3
 
 
 def test_a_fused_unet_agrees_and_its_speed() -> None:
@@ -357,18 +374,22 @@ def _gradient(unet: nn.Module, both: Callable[[], None]) -> Tensor:
 
 
 def main() -> int:
-    failed = 0
-    for name, test in list(globals().items()):
-        if name.startswith("test_") and (len(sys.argv) < 2 or sys.argv[1] in name):
-            start = time.perf_counter()
-            print(f"=== {name}", flush=True)
-            try:
-                test()
-                print(f"    passed in {time.perf_counter() - start:.1f} s", flush=True)
-            except Exception:
-                failed += 1
-                traceback.print_exc()
-            torch.cuda.empty_cache()
+    """Runs each test in a process of its own: an error on the device ends only that."""
+    faulthandler.enable()
+    names = [name for name in globals() if name.startswith("test_")]
+    if sys.argv[1:] and sys.argv[1] in names:
+        globals()[sys.argv[1]]()
+        return 0
+    failed = []
+    for name in names:
+        if len(sys.argv) > 1 and sys.argv[1] not in name:
+            continue
+        start = time.perf_counter()
+        print(f"=== {name}", flush=True)
+        code = subprocess.run([sys.executable, __file__, name], check=False).returncode
+        failed += [name] if code else []
+        print(f"    exit code {code} after {time.perf_counter() - start:.1f} s", flush=True)
+    print(f"failed: {', '.join(failed) or 'none'}", flush=True)
     return 1 if failed else 0
 
 

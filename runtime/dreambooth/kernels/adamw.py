@@ -278,9 +278,12 @@ class FusedAdamW(TorchAdamW):
         self._launcher = Launcher(self.layout, self.device)
         self._table = self._new_table()
         self._addresses: list[list[int]] = []
-        # Captured steps' tables, and what is to be written into them.
-        self._captured: list[tuple[Tensor, list[list[int]]]] = []
-        self._tables: list[Tensor] = []
+        # The table of the next captured step is made before the capture: memory taken during one is
+        # used by several of the graph's operations in turn. Then those of captured steps, in use
+        # for as long as their graphs may be replayed, and what is to be written into the last.
+        self._next = self._new_table()
+        self._bound: list[Tensor] = []
+        self._captured: list[list[int]] = []
         infinite = math.inf if self.max_norm is None else self.max_norm
         settings = [*self.betas, self.weight_decay, infinite, self.gradient_scale]
         self._settings = torch.tensor(settings, dtype=torch.float64, device=self.device)
@@ -309,10 +312,9 @@ class FusedAdamW(TorchAdamW):
         ]
         dtype = self._check_gradients(given)
         if capturing:
-            # Of the graph's own memory, never given back; empty until bind().
-            table = self._new_table()
-            self._captured.append((table, addresses))
-            self._tables.append(table)
+            if self._captured not in ([], addresses):
+                raise RuntimeError("other gradients were captured before: call bind() between")
+            table, self._captured = self._next, addresses
         else:
             table = self._table
             if addresses != self._addresses:
@@ -338,9 +340,11 @@ class FusedAdamW(TorchAdamW):
 
     def bind(self) -> None:
         """Writes the addresses that captured steps will read; call it after the capture."""
-        for table, addresses in self._captured:
-            table.copy_(torch.tensor(addresses, dtype=torch.int64))
-        self._captured.clear()
+        if not self._captured:
+            return
+        self._next.copy_(torch.tensor(self._captured, dtype=torch.int64))
+        self._bound.append(self._next)
+        self._next, self._captured = self._new_table(), []
 
     def set_step(self, step: int) -> None:
         """Says how many steps have been done: the bias corrections follow from it."""

@@ -1,16 +1,15 @@
 """Scaled dot-product attention with the backend that is fastest for a shape, measured once.
 
 torch has several implementations (cuDNN's, FlashAttention, the memory-efficient one) and picks by
-a fixed order of preference. Which is fastest depends on head size, lengths, batch, GPU and on
-whether a backward follows. So the first eager call of a shape tries each on inputs of that shape,
-and the process remembers. Nothing is measured while a CUDA graph is captured: the warm-up before it
-has called every shape.
+a fixed order of preference. Which is fastest depends on head size, lengths, batch and GPU. So the
+first eager call of a shape tries each on inputs of that shape, and the process remembers. Nothing
+is measured while a CUDA graph is captured: the warm-up before it has called every shape. Where a
+backward follows, torch's order stands: measuring would have to run backwards inside a forward.
 """
 
 import statistics
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +29,7 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """What decides which backend is fastest: shapes, strides, type, device and use.
+    """What decides which backend is fastest: shapes, strides, type and device.
 
     Attributes:
         query: Shape and strides, `[B, heads, L, D]`.
@@ -38,7 +37,6 @@ class Problem:
         value: The same of the values.
         dtype: Of all three.
         device: Of all three.
-        needs_backward: Whether gradients will be asked for.
     """
 
     query: tuple[tuple[int, ...], tuple[int, ...]]
@@ -46,14 +44,13 @@ class Problem:
     value: tuple[tuple[int, ...], tuple[int, ...]]
     dtype: torch.dtype
     device: torch.device
-    needs_backward: bool
 
     def inputs(self) -> list[Tensor]:
         """Random query, key and value of this problem."""
         tensors = []
         for shape, strides in (self.query, self.key, self.value):
             tensor = torch.empty_strided(shape, strides, dtype=self.dtype, device=self.device)
-            tensors.append(tensor.normal_().requires_grad_(self.needs_backward))
+            tensors.append(tensor.normal_())
         return tensors
 
 
@@ -74,8 +71,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
         `[B, heads, L, D]`.
     """
     backend = None
-    # Under autocast the type that will be computed in isn't known here.
-    if mask is None and query.device.type == "cuda" and not torch.is_autocast_enabled("cuda"):
+    if mask is None and query.device.type == "cuda" and _is_plain_inference():
         backend = choose_backend(_problem(query, key, value))
     if backend is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -102,7 +98,7 @@ def choose_backend(problem: Problem, timer: Timer | None = None) -> SDPBackend |
     seconds: dict[SDPBackend, float] = {}
     for backend in CANDIDATES:
         try:
-            seconds[backend] = (timer or _measure_aside)(problem, backend)
+            seconds[backend] = (timer or measure)(problem, backend)
         except RuntimeError:
             # It can't do this shape, or memory is short, which the work itself needs more.
             continue
@@ -118,37 +114,30 @@ def chosen_backends() -> dict[Problem, str]:
     }
 
 
+def _is_plain_inference() -> bool:
+    # Under autocast the type that will be computed in isn't known here.
+    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cuda")
+
+
 def _problem(query: Tensor, key: Tensor, value: Tensor) -> Problem:
-    needs_backward = torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (query, key, value)
-    )
     return Problem(
         query=(tuple(query.shape), query.stride()),
         key=(tuple(key.shape), key.stride()),
         value=(tuple(value.shape), value.stride()),
         dtype=query.dtype,
         device=query.device,
-        needs_backward=needs_backward,
     )
 
 
-def _measure_aside(problem: Problem, backend: SDPBackend) -> float:
-    """Measures in a thread, where no hooks are set: checkpointing counts the tensors saved here."""
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        return aside.submit(measure, problem, backend).result()
-
-
 def measure(problem: Problem, backend: SDPBackend) -> float:
-    """Median seconds of one attention, with its backward if the problem has one."""
+    """Median seconds of one attention."""
     query, key, value = problem.inputs()
 
     def once() -> None:
-        result = F.scaled_dot_product_attention(query, key, value)
-        if problem.needs_backward:
-            torch.autograd.grad(result, (query, key, value), result)
+        F.scaled_dot_product_attention(query, key, value)
 
     with (
-        torch.set_grad_enabled(problem.needs_backward),
+        torch.no_grad(),
         sdpa_kernel(backend),
         warnings.catch_warnings(),
         torch.cuda.device(problem.device),

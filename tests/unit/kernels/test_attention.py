@@ -16,7 +16,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_problem(length: int = 64) -> Problem:
     rows = ((1, 8, length, 40), (length * 320, 40, 320, 1))
-    return Problem(rows, rows, rows, torch.bfloat16, torch.device("cuda", 0), True)
+    return Problem(rows, rows, rows, torch.bfloat16, torch.device("cuda", 0))
 
 
 class Timer:
