@@ -72,13 +72,21 @@ class StreamDecoder:
         # Freed by the other stream's code, the memory must not be reused before this one is done.
         latents.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
-            for start in range(0, len(latents), self.together):
+            for start in starts(len(latents), self.together):
                 part = latents[start : start + self.together]
                 decoded = _to_uint8(self._model.decode(part))
                 pictures[start : start + len(part)].copy_(decoded, non_blocking=True)
             done = torch.cuda.Event()
             done.record(self._stream)
         return Developing(pictures, done)
+
+
+def starts(count: int, together: int) -> list[int]:
+    """Where parts of `together` begin that cover `count`; the last may overlap the one before.
+
+    So all are of one size, if there are enough: each size costs a second when it is new.
+    """
+    return [min(start, max(0, count - together)) for start in range(0, count, together)]
 
 
 def _to_uint8(pixels: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Fills sets of pictures with Ray Data.
 
-A pool of model actors, one a GPU (or one a machine without), takes lists of requests and draws
+Processes that hold the model, one a GPU (or one a machine without), take lists of requests and draw
 them batch by batch; CPU tasks encode and write the PNGs while the next batch is computed; the
 driver sees only names and digests. What an interruption leaves is whole files, so filling goes on
 where it was.
@@ -12,21 +12,21 @@ import logging
 import os
 import pickle
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.placement import Placement, placement
+from dreambooth.sampling.drawing import Batch, DrawingTask, ModelSource, no_picture, told
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
-from dreambooth.sampling.settings import BATCH_SIZE, PictureRequest
-from dreambooth.spans import Activity, span
+from dreambooth.sampling.settings import BATCH_SIZE
+from dreambooth.sampling.troupe import Artist, troupe
+from dreambooth.spans import Activity
 from dreambooth.workspace.digest import digest_of
 
 # Processes that may be lost (killed, out of memory) while one call fills its sets.
@@ -38,25 +38,8 @@ GPU_SHARE = 64
 # five of 512 pixels, one of 1024.
 PASSED_ON_BYTES = 4 * 2**20
 WRITTEN_TOGETHER = 4
-
-Batch = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model as actors load it: a diffusers folder, and LoRA weights to merge into it."""
-
-    folder: str
-    lora: str | None = None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Requests that share a sampler; plain JSON, for it travels as a string."""
-
-    set_index: list[int]
-    requests: list[dict[str, Any]]
-    settings: dict[str, Any]
+# What a task takes that only waits for an artist.
+ASKING_CPUS = 0.01
 
 
 def fill(
@@ -94,9 +77,11 @@ def fill(
             for state in states:
                 if not state.complete:
                     state.settle()
-        except RayTaskError:
-            raise
-        except RayError as error:
+        except BaseException as error:
+            # Who draws may be amid a list that nobody takes any more.
+            troupe.dismiss()
+            if isinstance(error, RayTaskError) or not isinstance(error, (RayError, _ArtistLost)):
+                raise
             lost += 1
             if lost > MAX_LOST_PROCESSES:
                 raise _lost(error) from error
@@ -106,23 +91,23 @@ def fill(
     return states
 
 
-def _groups(states: Sequence[PictureSetState]) -> list[_Task]:
+def _groups(states: Sequence[PictureSetState]) -> list[DrawingTask]:
     """All that is missing, one list for each sampler."""
-    by_settings: dict[str, _Task] = {}
+    by_settings: dict[str, DrawingTask] = {}
     for number, state in enumerate(states):
         settings = state.set.settings.to_json()
         for request in state.requests():
-            group = by_settings.setdefault(digest_of(settings), _Task([], [], settings))
+            group = by_settings.setdefault(digest_of(settings), DrawingTask([], [], settings))
             group.set_index.append(number)
             group.requests.append(asdict(request))
     return list(by_settings.values())
 
 
-def share_out(groups: Sequence[_Task], where: Placement) -> list[_Task]:
+def share_out(groups: Sequence[DrawingTask], where: Placement) -> list[DrawingTask]:
     """Cuts lists so that all who draw have work until the end.
 
-    On CPUs into batches, which whoever is free takes. On GPUs into few equal parts, because every
-    list ends with a batch that nothing runs beside.
+    On CPUs into batches, which whoever is free takes. On GPUs into few equal parts: a list is
+    drawn in batches of one size, and its last one with nothing beside it.
     """
     tasks = []
     for group in groups:
@@ -132,34 +117,33 @@ def share_out(groups: Sequence[_Task], where: Placement) -> list[_Task]:
             size = -(-count // (where.drawers * rounds))
         for start in range(0, count, size):
             part = slice(start, start + size)
-            tasks.append(_Task(group.set_index[part], group.requests[part], group.settings))
+            tasks.append(DrawingTask(group.set_index[part], group.requests[part], group.settings))
     return tasks
 
 
 def _produce(
-    groups: Sequence[_Task], sets: Sequence[PictureSet], source: ModelSource
+    groups: Sequence[DrawingTask], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
     # Imported here, for they take seconds: who only looks what is there does without.
     import ray
-    from ray.data import ActorPoolStrategy
+    from ray.data import TaskPoolStrategy
 
     _configure()
     where = placement()
     tasks = share_out(groups, where)
-    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
-    with warnings.catch_warnings():
-        # The argument below still has no named successor.
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _PictureActor,
-            fn_constructor_args=(source,),
-            fn_constructor_kwargs={"asked": time.time()},
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(where.drawers, len(tasks))),
-            # A lost process ends the data set, and `fill` starts the next: Ray would try for ever.
-            max_restarts=0,
-            **where.drawer,
-        )
+    artists = troupe.hire(where, len(tasks))
+    rows = [
+        {"task": json.dumps(asdict(task)), "artist": number % len(artists)}
+        for number, task in enumerate(tasks)
+    ]
+    pictures = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _ask,
+        fn_args=(artists, source),
+        batch_size=1,
+        # One more than draw: the next list is there when one is drawn.
+        compute=TaskPoolStrategy(size=min(len(artists) + 1, len(tasks))),
+        num_cpus=ASKING_CPUS,
+    )
     written = pictures.map_batches(
         _write, fn_args=(list(sets),), batch_size=WRITTEN_TOGETHER, num_cpus=0.5
     )
@@ -168,13 +152,25 @@ def _produce(
         spans.deliver(value.pop("spans", []))
         if "error" in value:
             raise pickle.loads(base64.b64decode(value["error"]))
+        if "lost" in value:
+            raise _ArtistLost(value["lost"])
         if value:
             yield value
 
 
-def _told(error: DreamBoothError) -> str:
-    """`error` as a row: Ray passes on the text of an exception, but not what made it."""
-    return json.dumps({"error": base64.b64encode(pickle.dumps(error)).decode()})
+class _ArtistLost(Exception):
+    """A process that draws is gone."""
+
+
+def _ask(batch: Batch, artists: Sequence[Artist], source: ModelSource) -> Iterator[Batch]:
+    """Lets an artist draw a list of pictures, and passes on what comes."""
+    from ray.exceptions import RayActorError
+
+    try:
+        yield from artists[int(batch["artist"][0])].draw(source, {"task": batch["task"]})
+    except RayActorError as error:
+        # Raised here it would be an error in our code, for Ray Data.
+        yield no_picture(json.dumps({"lost": str(error)}))
 
 
 def _lost(error: Exception) -> InfrastructureError:
@@ -202,64 +198,6 @@ def _configure() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-class _PictureActor:
-    """Holds the model; draws a list of pictures a call."""
-
-    def __init__(self, source: ModelSource, asked: float | None = None) -> None:
-        """`asked` is when the driver asked for this process."""
-        from dreambooth.sampling.devices import prepare_process
-        from dreambooth.sampling.machines import load_machine
-
-        spans.arrived(asked)
-        self._error: DreamBoothError | None = None
-        with span(Activity.DEVICE_START):
-            device = prepare_process()
-        spans.call_this_process("drawing", os.getpid(), device.type)
-        try:
-            with span(Activity.MODEL_LOAD):
-                self._machine = load_machine(source.folder, source.lora, device)
-        except DreamBoothError as error:
-            # Raised here it would look like a lost process.
-            self._error = error
-
-    def __call__(self, batch: Batch) -> Iterator[Batch]:
-        if self._error is not None:
-            yield _failed(self._error)
-            return
-        task = _Task(**json.loads(str(batch["task"][0])))
-        labels = [
-            {"set": number, **request}
-            for number, request in zip(task.set_index, task.requests, strict=True)
-        ]
-        try:
-            for pictures in self._draw(task):
-                told, labels = labels[: len(pictures)], labels[len(pictures) :]
-                # What this process did since its last batch travels with the first picture.
-                told[0]["spans"] = spans.take()
-                names = np.array([json.dumps(label) for label in told], dtype=object)
-                yield {"label": names, "picture": pictures}
-        except DreamBoothError as error:
-            yield _failed(error)
-
-    def _draw(self, task: _Task) -> Iterator[NDArray[np.uint8]]:
-        from dreambooth.sampling.settings import SamplingSettings
-        from dreambooth.sampling.studio import draw
-
-        requests = [PictureRequest(**request) for request in task.requests]
-        drawn = draw(self._machine, requests, SamplingSettings(**task.settings))
-        while True:
-            with span(Activity.DRAW):
-                pictures = next(drawn, None)
-            if pictures is None:
-                return
-            yield pictures
-
-
-def _failed(error: DreamBoothError) -> Batch:
-    told = np.array([_told(error)], dtype=object)
-    return {"label": told, "picture": np.zeros((1, 1, 1, 3), np.uint8)}
-
-
 def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
     import hashlib
 
@@ -269,7 +207,7 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
     began, rows = time.time(), []
     for label, picture in zip(batch["label"], batch["picture"], strict=True):
         request = json.loads(str(label))
-        if "error" in request:
+        if "error" in request or "lost" in request:
             rows.append(str(label))
             continue
         pictures = sets[request["set"]]
@@ -283,7 +221,7 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
         try:
             data = write_png(file, np.asarray(picture, dtype=np.uint8), metadata)
         except DreamBoothError as error:
-            rows.append(_told(error))
+            rows.append(told(error))
             continue
         rows.append(
             json.dumps(

@@ -1,24 +1,18 @@
 """A model made ready to draw on the device of this process."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.sampling.batches import (
     MOST_DECODED,
     Batches,
-    Capacity,
     FittingBatches,
     FixedBatches,
-    MemoryUse,
     capacity,
     free_memory,
-    peak_memory,
 )
 from dreambooth.sampling.decoding import StreamDecoder
 from dreambooth.sampling.denoising import EagerDenoiser, GraphedDenoiser
@@ -74,52 +68,29 @@ class GpuMachine:
             fuse(part)
         self._model = model
         self._device = device
-        self._eager = EagerDenoiser(model)
-        self._graphed = GraphedDenoiser(self._eager)
-        self._capacities: dict[bool, Capacity] = {}
+        self._graphed = GraphedDenoiser(EagerDenoiser(model))
+        self._largest: dict[int, int] = {}
         self._decoder = StreamDecoder(model, device, MOST_DECODED)
         self.sampler = Sampler(model, device, denoiser=self._graphed, decoder=self._decoder)
 
     def batches(self, settings: SamplingSettings) -> Batches:
-        """What its memory takes, measured when it is first asked."""
-        guided = settings.guidance > 1.0
-        if guided not in self._capacities:
+        """As its memory allows."""
+        rows_a_picture = 2 if settings.guidance > 1.0 else 1
+        if rows_a_picture not in self._largest:
             self.release()
-            self._capacities[guided] = self._measure(rows_a_picture=2 if guided else 1)
-            self._decoder.together = self._capacities[guided].decoded
-        return FittingBatches(self._capacities[guided].batch)
+            _, height, width = self._model.latent_shape
+            fits = capacity(
+                free_memory(self._device),
+                rows_a_picture,
+                height * width,
+                self._model.resolution**2,
+            )
+            self._largest[rows_a_picture] = fits.batch
+            self._decoder.together = fits.decoded
+        return FittingBatches(self._largest[rows_a_picture])
 
     def release(self) -> None:
         """Drops the graphs and hands unused memory back."""
         self._graphed.release()
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
-
-    @torch.no_grad()
-    def _measure(self, rows_a_picture: int) -> Capacity:
-        """Draws a step of one picture and of two, decodes one and two, and looks what they took."""
-        denoising = self._use(self._denoise_once, 2, 4)
-        decoding = self._use(self._decode_once, 1, 2)
-        _, height, width = self._model.latent_shape
-        return capacity(
-            free_memory(self._device), denoising, decoding, rows_a_picture, height * width
-        )
-
-    def _use(self, call: Callable[[int], object], few: int, more: int) -> MemoryUse:
-        # The first call of a size also tries out kernels, which takes memory once.
-        used = []
-        for rows in (few, more):
-            call(rows)
-            used.append((rows, peak_memory(self._device, partial(call, rows))))
-        return MemoryUse.between(used[0], used[1])
-
-    def _denoise_once(self, rows: int) -> object:
-        ids = tuple(ids.to(self._device) for ids in self._model.tokenize([""]))
-        conditioning: Conditioning = self._model.encode_prompt(ids).repeat_interleave(rows)
-        latents = torch.zeros((rows, *self._model.latent_shape), device=self._device)
-        timestep = torch.zeros((), dtype=torch.int64, device=self._device)
-        return self._eager(latents, timestep, conditioning, 1.0)
-
-    def _decode_once(self, pictures: int) -> object:
-        latents = torch.zeros((pictures, *self._model.latent_shape), device=self._device)
-        return self._model.decode(latents)

@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 
 from dreambooth.errors import InfrastructureError
 from dreambooth.sampling.batches import (
+    DECODING_BYTES,
     DECODING_SHARE,
-    MEMORY_SHARE,
+    DENOISING_BYTES,
+    MOST_DECODED,
     Batches,
     Capacity,
     FittingBatches,
     FixedBatches,
-    MemoryUse,
+    best_size,
     capacity,
 )
 
@@ -35,31 +37,36 @@ def test_on_a_cpu_every_batch_is_computed_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"),
-    [(5, [5]), (16, [16]), (17, [9, 8]), (200, [16] * 5 + [15] * 8), (1, [1])],
+    ("count", "size"), [(1, 1), (5, 5), (24, 24), (25, 13), (64, 16), (199, 20), (200, 20)]
 )
-def test_on_a_gpu_batches_are_equal_and_nothing_is_thrown_away(
-    count: int, sizes: list[int]
+def test_on_a_gpu_batches_are_of_one_size_that_wastes_next_to_nothing(
+    count: int, size: int
 ) -> None:
-    assert cut(FittingBatches(16), count) == [(size, size) for size in sizes]
+    cuts = cut(FittingBatches(24), count)
+    assert {rows for _, rows in cuts} == {size}
+    assert sum(pictures for pictures, _ in cuts) == count
+    assert len(cuts) * size - count <= 1
 
 
 @given(count=st.integers(1, 2000), largest=st.integers(1, 64))
-def test_a_gpu_sees_two_sizes_at_most_in_as_few_batches_as_can_be(count: int, largest: int) -> None:
-    sizes = [pictures for pictures, _ in cut(FittingBatches(largest), count)]
-    assert sum(sizes) == count
-    assert len(sizes) == -(-count // largest)
-    assert max(sizes) <= largest and max(sizes) - min(sizes) <= 1
+def test_batches_are_neither_too_large_nor_needlessly_small(count: int, largest: int) -> None:
+    size = best_size(count, largest)
+    assert 1 <= size <= largest
+    assert 2 * size >= min(largest, count)
+    computed, least = size * -(-count // size), largest * -(-count // largest)
+    assert count <= computed <= least
 
 
 def test_too_little_memory_halves_what_was_too_much_down_to_one_picture() -> None:
-    batches = FittingBatches(16)
-    # Sixteen were allowed, but these were the last ten.
-    batches.shrink(10)
-    assert batches.largest == 5
-    batches.shrink(5)
-    batches.shrink(2)
-    assert batches.largest == 1
+    batches = FittingBatches(24)
+    tried = []
+    for _ in range(4):
+        batches.next(20)
+        tried.append(batches.rows(20))
+        if tried[-1] > 1:
+            batches.shrink(20)
+    assert tried == [20, 10, 5, 2]
+    batches.next(1)
     with pytest.raises(InfrastructureError, match="one picture") as raised:
         batches.shrink(1)
     assert raised.value.reason == "OutOfMemory" and raised.value.remedy
@@ -70,41 +77,27 @@ def test_a_cpu_cannot_do_with_less() -> None:
         FixedBatches(8).shrink(8)
 
 
-def test_two_measurements_tell_what_is_taken_once_and_what_by_every_row() -> None:
-    use = MemoryUse.between((2, 700), (4, 1100))
-    assert use == MemoryUse(fixed=300, each=200)
-    assert use.rows_in(1500) == 6
-    # Something always has to be tried.
-    assert use.rows_in(10) == 1
-
-
-def test_a_measurement_that_makes_no_sense_is_no_division_by_zero() -> None:
-    assert MemoryUse.between((2, 500), (4, 500)).rows_in(1000) >= 1
-
-
 def test_a_large_gpu_is_filled_and_no_more() -> None:
-    unet, decoder = MemoryUse(GIB, 0.2 * GIB), MemoryUse(GIB, 0.5 * GIB)
-    assert capacity(78 * GIB, unet, decoder, 2, SD) == Capacity(batch=16, decoded=8)
+    assert capacity(78 * GIB, 2, SD, 512**2) == Capacity(batch=24, decoded=8)
     # Without guidance a picture is half the work.
-    assert capacity(78 * GIB, unet, decoder, 1, SD).batch == 32
-    assert capacity(78 * GIB, unet, decoder, 2, XL).batch == 4
+    assert capacity(78 * GIB, 1, SD, 512**2).batch == 48
+    assert capacity(78 * GIB, 2, XL, 1024**2) == Capacity(batch=6, decoded=3)
 
 
-@given(
-    free=st.floats(0.5 * GIB, 80 * GIB),
-    row=st.floats(0.01 * GIB, 4 * GIB),
-    picture=st.floats(0.01 * GIB, 4 * GIB),
-    rows=st.sampled_from([1, 2]),
-)
-def test_what_is_planned_fits_unless_it_is_a_single_picture(
-    free: float, row: float, picture: float, rows: int
+def test_a_small_gpu_begins_with_less_and_always_with_one() -> None:
+    assert capacity(8 * GIB, 2, SD, 512**2) == Capacity(batch=24, decoded=1)
+    assert capacity(4 * GIB, 2, SD, 512**2).batch == 11
+    assert capacity(0, 2, XL, 1024**2) == Capacity(batch=1, decoded=1)
+
+
+@given(free=st.integers(0, 80 * GIB), rows=st.sampled_from([1, 2]), side=st.sampled_from([64, 128]))
+def test_what_is_begun_with_should_fit_unless_it_is_a_single_picture(
+    free: int, rows: int, side: int
 ) -> None:
-    unet, decoder = MemoryUse(0, row), MemoryUse(0, picture)
-    planned = capacity(int(free), unet, decoder, rows, SD)
-    assert planned.batch >= 1 and planned.decoded >= 1
-    assert planned.batch & (planned.batch - 1) == 0
-    if planned.decoded > 1:
-        assert planned.decoded * picture <= DECODING_SHARE * MEMORY_SHARE * free
-    if planned.batch > 1:
-        taken = planned.batch * rows * row + planned.decoded * picture
-        assert taken <= MEMORY_SHARE * free * (1 + 1e-9)
+    fits = capacity(free, rows, side**2, (8 * side) ** 2)
+    decoding = fits.decoded * DECODING_BYTES * (8 * side) ** 2
+    assert 1 <= fits.decoded <= MOST_DECODED and fits.batch >= 1
+    if fits.decoded > 1:
+        assert decoding <= DECODING_SHARE * free
+    if fits.batch > 1:
+        assert fits.batch * rows * side**2 * DENOISING_BYTES + decoding <= free

@@ -13,7 +13,8 @@ import torch
 from dreambooth.errors import InfrastructureError, UserError
 from dreambooth.pipeline.placement import Placement
 from dreambooth.sampling import factory
-from dreambooth.sampling.factory import ModelSource, _Task, fill, share_out
+from dreambooth.sampling.drawing import DrawingTask, ModelSource
+from dreambooth.sampling.factory import fill, share_out
 from dreambooth.sampling.files import read_metadata
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.sampler import Sampler
@@ -72,7 +73,7 @@ def kill_the_one_that_draws() -> int:
     drawing = [
         process
         for process in psutil.Process().children(recursive=True)
-        if "_PictureActor" in " ".join(process.cmdline())
+        if "PictureActor" in " ".join(process.cmdline())
     ]
     for process in drawing:
         process.kill()
@@ -128,7 +129,7 @@ def test_a_full_set_needs_neither_ray_nor_a_model(
 
 def shares(count: int, drawers: int, **drawer: Any) -> list[int]:
     """How many pictures each list has."""
-    group = _Task([0] * count, [{"index": index} for index in range(count)], {"steps": 2})
+    group = DrawingTask([0] * count, [{"index": index} for index in range(count)], {"steps": 2})
     tasks = share_out([group], Placement({}, drawer, drawers))
     assert [request["index"] for task in tasks for request in task.requests] == list(range(count))
     assert all(len(task.set_index) == len(task.requests) for task in tasks)

@@ -1,0 +1,84 @@
+"""A model made ready to draw on one device."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from dreambooth.models.load import load_model
+from dreambooth.models.schedulers import make_scheduler
+from dreambooth.sampling import machines
+from dreambooth.sampling.machines import GpuMachine, load_machine
+from dreambooth.sampling.settings import PictureRequest, SamplingSettings
+from dreambooth.sampling.studio import draw
+from tests.tiny_families import make_tiny_sd3, make_tiny_xl
+
+CPU = torch.device("cpu")
+GUIDED = SamplingSettings("ddim", 3, 5.0, "blurred")
+
+
+def requests(count: int) -> list[PictureRequest]:
+    return [PictureRequest(index, 0, f"dog {index % 3}", seed=index) for index in range(count)]
+
+
+def test_a_cpu_draws_the_same_bits_however_many_are_drawn_with_them(tiny_model: Path) -> None:
+    machine = load_machine(str(tiny_model), None, CPU)
+    many = np.concatenate(list(draw(machine, requests(11), GUIDED)))
+    few = np.concatenate(list(draw(machine, requests(11)[7:10], GUIDED)))
+    assert np.array_equal(many[7:10], few)
+
+
+def test_half_precision_on_a_cpu_stays_near_diffusers_in_full_precision(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "sampling_dtype", lambda device: torch.bfloat16)
+    [ours] = draw(load_machine(str(tiny_model), None, CPU), requests(1), GUIDED)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = make_scheduler("ddim", dict(pipeline.scheduler.config))
+    [theirs] = pipeline(
+        "dog 0",
+        negative_prompt="blurred",
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        latents=torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)),
+    ).images
+    assert np.abs(ours[0].astype(int) - np.asarray(theirs).astype(int)).mean() < 3.0
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The CPU stands for a GPU of as many free bytes as it says."""
+    told: dict[str, Any] = {"free": 2**30}
+    monkeypatch.setattr(machines, "free_memory", lambda device: told["free"])
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(
+        machines, "StreamDecoder", lambda model, device, together: SimpleNamespace()
+    )
+    return told
+
+
+def test_a_gpu_is_asked_for_its_memory_once_for_each_kind_of_call(
+    tiny_model: Path, gpu: dict[str, Any]
+) -> None:
+    machine = GpuMachine(load_model(tiny_model), CPU)
+    plain = SamplingSettings("ddim", 3, 1.0)
+    guided, unguided = (machine.batches(each) for each in (GUIDED, plain))
+    assert unguided.next(10**6) == 2 * guided.next(10**6) > 2
+    # What was drawn since takes memory, which is no reason for other batches.
+    gpu["free"] = 0
+    assert machine.batches(GUIDED).next(10**6) == guided.next(10**6)
+    assert machine.batches(GUIDED).next(5) == 5
+
+
+@pytest.mark.parametrize("make", [make_tiny_xl, make_tiny_sd3])
+def test_other_families_are_drawn_with_the_same_code(tmp_path: Path, make: Any) -> None:
+    machine = load_machine(str(make(tmp_path / "model")), None, CPU)
+    settings = SamplingSettings(None, 2, 5.0)
+    pictures = np.concatenate(list(draw(machine, requests(9), settings)))
+    assert pictures.shape == (9, 32, 32, 3) and len(np.unique(pictures, axis=0)) == 9
