@@ -22,13 +22,14 @@ from dreambooth.cli.json_lines import JsonListener
 from dreambooth.pipeline.context import StageContext
 from dreambooth.pipeline.driver import run_job
 from dreambooth.sampling import factory
+from dreambooth.sampling.drawing import ModelSource, PictureActor
 from dreambooth.sampling.picture_set import PictureSet
 
 
 def main(job_file: Path, workspace: Path) -> None:
     """Runs the job; events go to the standard output as with `dreambooth run --json`."""
     replaced = {
-        "dreambooth.pipeline.session.LazyRay.begin": lambda _: None,
+        "dreambooth.pipeline.session.LazyRay.begin": lambda *_: None,
         "dreambooth.pipeline.session.LazyRay.ensure": lambda _: None,
         "dreambooth.sampling.factory._produce": produce,
         "dreambooth.stages.train.TrainStage.prepare": lambda *_: None,
@@ -41,12 +42,13 @@ def main(job_file: Path, workspace: Path) -> None:
 
 
 def produce(
-    groups: Sequence[Any], sets: Sequence[PictureSet], source: factory.ModelSource
+    groups: Sequence[Any], sets: Sequence[PictureSet], source: ModelSource
 ) -> Iterator[dict[str, Any]]:
     """Draws and writes batch by batch, with the code that Ray's actors and tasks run."""
-    actor = factory._PictureActor(source)
+    actor = PictureActor()
     for task in groups:
-        for drawn in actor({"task": np.array([json.dumps(asdict(task))], dtype=object)}):
+        batch = {"task": np.array([json.dumps(asdict(task))], dtype=object)}
+        for drawn in actor.draw(source, batch):
             for row in factory._write(drawn, sets)["row"]:
                 yield json.loads(str(row))
 

@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 import torch
 
+from dreambooth.pipeline.placement import Placement
+from dreambooth.sampling.drawing import ModelSource, PictureActor
+
 
 class Work:
     """What was done in Ray's place.
@@ -52,6 +55,9 @@ def without_ray() -> Iterator[Work]:
         patch.setattr("ray.data.from_items", lambda rows, **_: _Batches.of(rows, work))
         patch.setattr("ray.train.torch.TorchTrainer", _trainer(work))
         patch.setattr("dreambooth.training.group.Relay", _Relay)
+        troupe = _Troupe(work)
+        for module in ("sampling.factory", "stages.class_images", "stages.train"):
+            patch.setattr(f"dreambooth.{module}.troupe", troupe)
         yield work
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
@@ -63,6 +69,30 @@ def _session(work: Work) -> Iterator[None]:
     yield
 
 
+class _Troupe:
+    """Stands for the processes that draw: one, which is this."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._actor = PictureActor()
+        self._source: ModelSource | None = None
+
+    def hire(self, where: Placement, count: int) -> list["_Troupe"]:
+        return [self]
+
+    def draw(self, source: ModelSource, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if source != self._source:
+            self._work.loaded.append(source.folder)
+        self._source = source
+        return self._actor.draw(source, batch)
+
+    def rest(self) -> None:
+        self._source = None
+        self._actor.rest()
+
+    dismiss = rest
+
+
 class _Batches:
     """Stands for a data set of Ray's: a batch goes through all functions before the next does."""
 
@@ -70,22 +100,18 @@ class _Batches:
         self._batches, self._work = batches, work
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, str]], work: Work) -> "_Batches":
+    def of(cls, rows: Sequence[dict[str, Any]], work: Work) -> "_Batches":
         work.drawn += sum(len(json.loads(row["task"])["requests"]) for row in rows)
-        batches = ({"task": np.array([row["task"]], dtype=object)} for row in rows)
+        batches = ({name: np.array([value]) for name, value in row.items()} for row in rows)
         return cls(batches, work)
 
     def map_batches(
         self,
         function: Callable[..., Any],
         *,
-        fn_constructor_args: Sequence[Any] = (),
         fn_args: Sequence[Any] = (),
         **_: Any,
     ) -> "_Batches":
-        if isinstance(function, type):
-            self._work.loaded += [source.folder for source in fn_constructor_args]
-            function = function(*fn_constructor_args)
         applied: Callable[[Any], Iterator[Any]] = functools.partial(_apply, function, fn_args)
         return _Batches(itertools.chain.from_iterable(map(applied, self._batches)), self._work)
 

@@ -138,7 +138,7 @@ class _Run:
             # What is most likely wrong comes first.
             self._pass(photos)
             if not self._folder.result.is_file():
-                self._session.begin()
+                self._session.begin(lambda: self._prepare(others[:1]))
             self._resolve()
             while others:
                 stage, *others = others
@@ -191,9 +191,7 @@ class _Run:
             # A hub that does not answer is met before the work, not behind it.
             provide(self._job.evaluation.encoder, self._space.models)
             self._session.ensure()
-            for each in following:
-                if isinstance(each, Prepares) and not records.has(each.name):
-                    each.prepare(self._context(each.name))
+            self._prepare(following)
             result = stage.run(context)
         seconds = time.monotonic() - started
         self._meter.enter(None)
@@ -205,6 +203,13 @@ class _Run:
             self._cached.add(stage.name)
         self._timeline.leave(self._meter.gpus)
         self._tell_finished(stage.name, record, cached=result.cached)
+
+    def _prepare(self, stages: Sequence[Stage]) -> None:
+        """Lets those of `stages` that were never finished start what they can."""
+        records = StageRecords(self._folder.stages)
+        for each in stages:
+            if isinstance(each, Prepares) and not records.has(each.name):
+                each.prepare(self._context(each.name))
 
     def _context(self, stage: StageName) -> StageContext:
         report = StageAnnouncer(stage, self._listeners)

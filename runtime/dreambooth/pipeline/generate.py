@@ -9,7 +9,8 @@ from dreambooth.errors import UserError
 from dreambooth.models.defaults import resolve_settings
 from dreambooth.models.resolve import resolve
 from dreambooth.pipeline.ray_session import ray_session
-from dreambooth.sampling.factory import ModelSource, fill
+from dreambooth.sampling.drawing import ModelSource
+from dreambooth.sampling.factory import fill
 from dreambooth.sampling.picture_set import PictureSet
 from dreambooth.sampling.settings import SamplingSettings
 from dreambooth.stages.pictures import slug

@@ -1,6 +1,7 @@
 """Ray for one run: started beside other work, ready when a stage needs it."""
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from dreambooth.pipeline.ray_session import ray_session
@@ -18,6 +19,7 @@ class LazyRay:
     def __init__(self, resources: ExitStack, meter: GpuMeter) -> None:
         """When `resources` are given back, Ray is stopped."""
         self._resources, self._meter = resources, meter
+        self._then: Callable[[], object] = lambda: None
         # It lives as long as Ray does: the kernel ends Ray's processes with the thread that
         # started them.
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
@@ -25,10 +27,10 @@ class LazyRay:
         self._settled, self._over = threading.Event(), threading.Event()
         self._error: BaseException | None = None
 
-    def begin(self) -> None:
-        """Begins to start Ray, or to join the cluster, in the background."""
+    def begin(self, then: Callable[[], object] = lambda: None) -> None:
+        """Begins to start Ray, or to join the cluster, and does `then`, in the background."""
         if not self._begun:
-            self._begun = True
+            self._begun, self._then = True, then
             self._resources.callback(self._stop)
             self._thread.start()
 
@@ -54,6 +56,7 @@ class LazyRay:
     def _run(self) -> None:
         try:
             with ray_session():
+                self._then()
                 self._settled.set()
                 self._over.wait()
         except BaseException as error:

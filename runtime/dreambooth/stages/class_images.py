@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.pipeline.context import StageContext, StageResult
+from dreambooth.pipeline.placement import placement
 from dreambooth.pipeline.progress import StageName
-from dreambooth.sampling.factory import ModelSource, fill
+from dreambooth.sampling.drawing import ModelSource
+from dreambooth.sampling.factory import fill
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.pictures import base_pictures, class_sampling
 
 
@@ -14,6 +17,11 @@ class ClassImagesStage:
     """Fills the shared cache up to the wanted count; only the shortfall is made."""
 
     name = StageName.CLASS_IMAGES
+
+    def prepare(self, context: StageContext) -> None:
+        """Hires who draws, which needs no model to begin with."""
+        where = placement(context.job.cluster.workers)
+        troupe.hire(where, where.drawers)
 
     def inputs(self, context: StageContext) -> dict[str, Any]:
         """The set's key and the count."""

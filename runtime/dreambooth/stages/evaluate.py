@@ -9,7 +9,8 @@ from PIL import Image
 
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
-from dreambooth.sampling.factory import ModelSource, fill
+from dreambooth.sampling.drawing import ModelSource
+from dreambooth.sampling.factory import fill
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.spans import Activity, span
 from dreambooth.stages.generate import subject_sets, tuned_source

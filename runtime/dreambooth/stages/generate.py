@@ -4,7 +4,8 @@ from typing import Any
 
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
-from dreambooth.sampling.factory import ModelSource, fill
+from dreambooth.sampling.drawing import ModelSource
+from dreambooth.sampling.factory import fill
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.stages.pictures import generation_sampling, tuned_pictures
 

@@ -10,6 +10,7 @@ from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
+from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.class_images import class_image_files
 from dreambooth.stages.photos import photo_files
 from dreambooth.stages.pictures import generation_sampling
@@ -91,13 +92,22 @@ class TrainStage:
         from dreambooth.training.checkpoint import CheckpointStore
 
         context.progress(0, plan.steps, "steps")
+        where = placement(context.job.cluster.workers)
+        if where.overlaps and not where.shares_gpu:
+            troupe.rest()
+        else:
+            troupe.dismiss()
         if self._group is None:
-            self._start(context, placement(context.job.cluster.workers))
+            self._start(context, where)
         self._context = context
         plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
         CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
+        self._group.give(plan)
+        if where.shares_gpu:
+            # Who draws next has started, as far as it can, when training is over.
+            troupe.hire(where, 1)
         try:
-            self._group.train(plan)
+            self._group.wait()
         except Exception as error:
             raise InfrastructureError(
                 f"training failed: {str(error).strip().splitlines()[-1]}",

@@ -57,15 +57,18 @@ class TrainingGroup:
         self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
         self._thread.start()
 
-    def train(self, plan: Any) -> None:
-        """Gives the workers their plan and waits until they are done with it.
+    def give(self, plan: Any) -> None:
+        """Gives the workers their plan, once nobody else holds memory of their GPU."""
+        if self._settings.where.shares_gpu:
+            _wait_for_gpu(self._settings.where)
+        self._relay.give(plan)
+
+    def wait(self) -> None:
+        """Waits until they are done with it.
 
         Raises:
             Exception: What Ray Train ended with, if it gave up.
         """
-        if self._settings.where.shares_gpu:
-            _wait_for_gpu(self._settings.where)
-        self._relay.give(plan)
         self._over.wait()
         if self._error is not None and not self._done:
             raise self._error
