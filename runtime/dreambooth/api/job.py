@@ -73,14 +73,14 @@ class Lora:
 class Training:
     """Fine-tuning. `batch_size` counts pairs of one photo and one class image an optimizer step."""
 
-    method: Literal["full", "lora"]
+    method: Literal["full", "lora"] | None
     prompt: str
     steps: int | None
     batch_size: int | None
     learning_rate: float | None
     learning_rate_schedule: Literal["constant", "cosine"] | None
     prior_weight: float
-    text_encoder: bool
+    text_encoder: bool | None
     gradient_clip: float
     seed: int
     lora: Lora

@@ -182,14 +182,14 @@ def _training(training: dict[str, Any]) -> Training:
     lora = training.get("lora", {})
     rank = lora.get("rank", DEFAULT_LORA_RANK)
     return Training(
-        method=training["method"],
+        method=training.get("method"),
         prompt=training["prompt"],
         steps=training.get("steps"),
         batch_size=training.get("batchSize"),
         learning_rate=_number(training.get("learningRate")),
         learning_rate_schedule=training.get("learningRateSchedule"),
         prior_weight=float(training["priorWeight"]),
-        text_encoder=training["textEncoder"],
+        text_encoder=training.get("textEncoder"),
         gradient_clip=float(training["gradientClip"]),
         seed=training["seed"],
         lora=Lora(rank=rank, alpha=float(lora.get("alpha", rank))),

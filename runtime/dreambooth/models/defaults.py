@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from dreambooth.api.job import Job
+from dreambooth.models.samplers import check_flow_sampler
 
 _T = TypeVar("_T")
 
@@ -22,6 +23,8 @@ class FamilyDefaults:
         sampling_steps: Denoising steps an image.
         guidance: Classifier-free guidance scale of the subject's pictures.
         class_guidance: And of the class pictures; 1 is none.
+        method: How the model is trained.
+        text_encoder: Whether its text encoders are, too.
         training_steps: Optimizer steps.
         batch_size: Pairs an optimizer step.
         learning_rate: For full fine-tuning.
@@ -29,6 +32,7 @@ class FamilyDefaults:
         learning_rate_schedule: How the rate goes on from there.
         checkpoints: Into how many parts checkpoints cut the training.
         encoder: Image encoder that quality is measured with.
+        flow_matching: Whether the model is one, which few samplers are for.
     """
 
     class_images: int
@@ -36,6 +40,8 @@ class FamilyDefaults:
     sampling_steps: int
     guidance: float
     class_guidance: float
+    method: Literal["full", "lora"]
+    text_encoder: bool
     training_steps: int
     batch_size: int
     learning_rate: float
@@ -43,6 +49,7 @@ class FamilyDefaults:
     learning_rate_schedule: Literal["constant", "cosine"]
     checkpoints: int
     encoder: str
+    flow_matching: bool = False
 
 
 STABLE_DIFFUSION = FamilyDefaults(
@@ -52,6 +59,8 @@ STABLE_DIFFUSION = FamilyDefaults(
     sampling_steps=50,
     guidance=7.5,
     class_guidance=7.5,
+    method="full",
+    text_encoder=True,
     training_steps=400,
     batch_size=2,
     learning_rate=5e-6,
@@ -59,6 +68,45 @@ STABLE_DIFFUSION = FamilyDefaults(
     learning_rate_schedule="constant",
     checkpoints=4,
     encoder="dino-vits16",
+)
+
+STABLE_DIFFUSION_XL = FamilyDefaults(
+    # diffusers' defaults of the pipeline, and of its DreamBooth example for LoRA. Full training of
+    # three and a half thousand million parameters is for the largest cards, so it has to be asked
+    # for; its rate is that of diffusers' example for fine-tuning SDXL.
+    class_images=200,
+    scheduler=None,
+    sampling_steps=50,
+    guidance=5.0,
+    class_guidance=5.0,
+    method="lora",
+    text_encoder=False,
+    training_steps=500,
+    batch_size=1,
+    learning_rate=1e-6,
+    lora_learning_rate=1e-4,
+    learning_rate_schedule="constant",
+    checkpoints=4,
+    encoder="dino-vits16",
+)
+
+STABLE_DIFFUSION_3 = FamilyDefaults(
+    # The same; the rate of full training is a careful guess.
+    class_images=200,
+    scheduler=None,
+    sampling_steps=28,
+    guidance=7.0,
+    class_guidance=7.0,
+    method="lora",
+    text_encoder=False,
+    training_steps=500,
+    batch_size=1,
+    learning_rate=1e-5,
+    lora_learning_rate=4e-4,
+    learning_rate_schedule="constant",
+    checkpoints=4,
+    encoder="dino-vits16",
+    flow_matching=True,
 )
 
 EMOJI = FamilyDefaults(
@@ -71,6 +119,8 @@ EMOJI = FamilyDefaults(
     sampling_steps=20,
     guidance=3.0,
     class_guidance=1.0,
+    method="full",
+    text_encoder=True,
     training_steps=300,
     batch_size=4,
     learning_rate=4e-4,
@@ -81,27 +131,52 @@ EMOJI = FamilyDefaults(
 )
 
 
-def defaults_for(job: Job) -> FamilyDefaults:
+# By the class of diffusers' pipeline.
+FAMILIES = {
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": STABLE_DIFFUSION_XL,
+    "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
+}
+
+
+def defaults_for(job: Job, pipeline: str | None = None) -> FamilyDefaults:
     """The defaults of the family of the job's base model.
 
-    A model given by path is taken for Stable Diffusion, but measured with the encoder that needs
-    no download, because a path is how people without a network bring a model.
+    A model given by path is measured with the encoder that needs no download, because a path is
+    how people without a network bring a model.
+
+    Args:
+        job: Says which model.
+        pipeline: What it turned out to be; taken for Stable Diffusion as long as that is not known.
     """
     if job.model.builtin is not None:
         return EMOJI
+    family = FAMILIES[pipeline] if pipeline is not None else STABLE_DIFFUSION
     if job.model.path is not None:
-        return replace(STABLE_DIFFUSION, encoder="efficientnet-lite0")
-    return STABLE_DIFFUSION
+        return replace(family, encoder="efficientnet-lite0")
+    return family
 
 
-def resolve_settings(job: Job) -> Job:
-    """The job with every default of its model family filled in; idempotent."""
-    family = defaults_for(job)
+def resolve_settings(job: Job, pipeline: str | None = None) -> Job:
+    """The job with every default of its model family filled in; idempotent.
+
+    Args:
+        job: As the manifest says.
+        pipeline: The class of the model's pipeline, once it is known.
+
+    Raises:
+        UserError: If the manifest asks for what the family cannot do.
+    """
+    family = defaults_for(job, pipeline)
+    if family.flow_matching:
+        check_flow_sampler(job.class_images.scheduler, field="spec.classImages.scheduler")
+        check_flow_sampler(job.generation.scheduler, field="spec.generation.scheduler")
     training = job.training
+    method = _first(training.method, family.method)
     steps = training.steps if training.steps is not None else family.training_steps
     rate = training.learning_rate
     if rate is None:
-        rate = family.lora_learning_rate if training.method == "lora" else family.learning_rate
+        rate = family.lora_learning_rate if method == "lora" else family.learning_rate
     every = training.checkpoint_every or max(1, -(-steps // family.checkpoints))
     return replace(
         job,
@@ -114,6 +189,8 @@ def resolve_settings(job: Job) -> Job:
         ),
         training=replace(
             training,
+            method=method,
+            text_encoder=_first(training.text_encoder, family.text_encoder),
             steps=steps,
             batch_size=_first(training.batch_size, _shared(family.batch_size, job)),
             learning_rate=rate,

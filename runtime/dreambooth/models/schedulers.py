@@ -6,7 +6,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from dreambooth.errors import UserError
+from dreambooth.models.samplers import check_flow_sampler
 
 # Manifest name to diffusers class and overrides. All are deterministic given the initial noise.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,22 +39,6 @@ def make_scheduler(name: str | None, config: dict[str, Any]) -> Any:
         return getattr(diffusers, config["_class_name"]).from_config(config)
     cls, overrides = SCHEDULERS[name]
     return getattr(diffusers, cls).from_config(config, **overrides)
-
-
-def check_flow_sampler(name: str | None, *, field: str) -> None:
-    """Refuses samplers that solve another equation than a flow-matching model's.
-
-    Raises:
-        UserError: About `field`.
-    """
-    if name in (None, "euler"):
-        return
-    raise UserError(
-        f"the sampler {name} is for diffusion models, and the base model is a flow-matching one",
-        field=field,
-        remedy="Leave it out, or say euler, which is the model's own.",
-        reason="SamplerNotUsable",
-    )
 
 
 class FlowSampler:

@@ -13,12 +13,16 @@ from dreambooth.workspace.layout import JobFolder, Workspace
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The base model as resolved for this job, and the token its tokenizer accepted."""
+    """The base model as resolved for this job, and the token its tokenizer accepted.
+
+    `pipeline` is the class of diffusers' pipeline that it is.
+    """
 
     folder: Path
     name: str
     revision: str
     digest: str
+    pipeline: str
     token: str
 
 

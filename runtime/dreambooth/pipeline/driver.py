@@ -79,7 +79,7 @@ def run_job(
         timeline = Timeline(folder.timeline)
         state = "Failed"
         try:
-            result = _Run(resolve_settings(job), space, listeners, meter, timeline)()
+            result = _Run(job, space, listeners, meter, timeline)()
             state = "Succeeded"
             return result
         except DreamBoothError as error:
@@ -115,7 +115,9 @@ class _Run:
         meter: GpuMeter,
         timeline: Timeline,
     ) -> None:
-        self._job, self._space, self._folder = job, space, space.job(job.id)
+        self._asked, self._space, self._folder = job, space, space.job(job.id)
+        # As far as it is known without the model.
+        self._job = resolve_settings(job)
         self._listeners, self._meter, self._timeline = listeners, meter, timeline
         self._model: BaseModel | None = None
         self._records: dict[StageName, StageRecord] = {}
@@ -162,7 +164,8 @@ class _Run:
     def _resolve(self) -> None:
         """Finds the base model, before anything that takes long."""
         with span(Activity.MODEL_RESOLVE):
-            self._model = _base_model(self._job, self._space)
+            self._model = _base_model(self._asked, self._space)
+            self._job = resolve_settings(self._asked, self._model.pipeline)
         self._tell(EventKind.JOB_RESOLVED, data=resolved_settings(self._job, self._model))
 
     def _pass(self, stage: Stage, following: Sequence[Stage] = ()) -> None:
@@ -269,7 +272,14 @@ def _base_model(job: Job, space: Workspace) -> BaseModel:
         token = choose_token(tokenizer, job.subject.class_noun)
     else:
         check_token(token, tokenizer, job.subject.class_noun)
-    return BaseModel(resolved.folder, resolved.name, resolved.revision, resolved.digest, token)
+    return BaseModel(
+        resolved.folder,
+        resolved.name,
+        resolved.revision,
+        resolved.digest,
+        resolved.pipeline,
+        token,
+    )
 
 
 def _failed(error: DreamBoothError, space: Workspace, folder: JobFolder) -> Event:

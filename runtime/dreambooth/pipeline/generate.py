@@ -54,7 +54,10 @@ def generate_more(
             remedy="Run the job to its end first; `dreambooth status` shows how far it is.",
             reason="JobNotFinished",
         )
-    job = resolve_settings(parse_job(result["manifest"], str(folder.result), folder.root))
+    job = resolve_settings(
+        parse_job(result["manifest"], str(folder.result), folder.root),
+        result["resolved"].get("pipeline"),
+    )
     token = result["resolved"]["token"]
     filled = [
         prompt.replace("{token}", token).replace("{class}", job.subject.class_noun)

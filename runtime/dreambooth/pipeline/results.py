@@ -23,6 +23,7 @@ def resolved_settings(job: Job, model: BaseModel) -> dict[str, Any]:
         "model": model.name,
         "modelRevision": model.revision,
         "modelDigest": model.digest,
+        "pipeline": model.pipeline,
         "classImages": {
             "count": sampling.count,
             "prompt": sampling.prompt,

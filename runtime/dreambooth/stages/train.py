@@ -179,7 +179,7 @@ def training_plan(context: StageContext, key: str) -> Any:
             learning_rate=training.learning_rate or 0.0,
             prior_weight=training.prior_weight,
             gradient_clip=training.gradient_clip,
-            text_encoder=training.text_encoder,
+            text_encoder=bool(training.text_encoder),
             decay_steps=training.steps if training.learning_rate_schedule == "cosine" else None,
         ),
         lora=(

@@ -128,6 +128,7 @@ def test_a_rule_has_a_message_of_sentences(at: str) -> None:
 
 def test_what_depends_on_the_model_family_has_no_default() -> None:
     chosen = ["classImages.count", "training.steps", "training.learningRate"]
+    chosen += ["training.method", "training.textEncoder"]
     for part in ("classImages", "generation"):
         chosen += [f"{part}.{name}" for name in ("steps", "guidance", "scheduler")]
     assert [name for name in chosen if "default" in NODES[f"spec.{name}"]] == []
@@ -142,7 +143,8 @@ def test_the_schedulers_are_those_of_the_runtime() -> None:
 
 def test_the_encoders_include_every_family_default() -> None:
     known = set(NODES["spec.evaluation.encoder"]["enum"])
-    assert {family_defaults.STABLE_DIFFUSION.encoder, family_defaults.EMOJI.encoder} <= known
+    families = [family_defaults.EMOJI, *family_defaults.FAMILIES.values()]
+    assert {family.encoder for family in families} <= known
 
 
 def test_descriptions_give_the_family_defaults_as_they_are() -> None:
@@ -169,6 +171,13 @@ def test_descriptions_give_the_family_defaults_as_they_are() -> None:
     assert f"{emoji.learning_rate_schedule} for the built-in model" in schedule
     assert float(stable.learning_rate) == 5e-6
     assert "5e-6 for Stable Diffusion" in NODES["spec.training.learningRate"]["description"]
+    families = [family_defaults.EMOJI, *family_defaults.FAMILIES.values()]
+    large = [family_defaults.STABLE_DIFFUSION_XL, family_defaults.STABLE_DIFFUSION_3]
+    assert [family for family in families if family.method == "lora"] == large
+    assert [family for family in families if not family.text_encoder] == large
+    for name in ("method", "textEncoder"):
+        words = NODES[f"spec.training.{name}"]["description"]
+        assert "for SDXL and Stable Diffusion 3" in words
 
 
 def test_stages_are_those_of_the_pipeline() -> None:

@@ -46,11 +46,11 @@ def test_the_smallest_job_gets_the_defaults_that_depend_on_no_model() -> None:
     assert job.subject.photos == Photos(path="photos/rex")
     assert job.model.builtin == "emoji"
     assert job.class_images.prompt == "photo of a {class}"
-    assert (job.training.method, job.training.keep) == ("full", "best")
+    assert (job.training.method, job.training.keep) == (None, "best")
     assert job.training.prompt == "photo of a {token} {class}"
     assert (job.training.batch_size, job.training.seed) == (None, 0)
     assert (job.training.prior_weight, job.training.gradient_clip) == (1.0, 1.0)
-    assert job.training.text_encoder is True
+    assert job.training.text_encoder is None
     assert job.generation.prompts == ("photo of a {token} {class}",)
     assert job.generation.images_per_prompt == 4
     assert (job.evaluation.encoder, job.evaluation.prompts) == ("auto", ())

@@ -4,10 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dreambooth.api.job import Job
 from dreambooth.api.manifest import parse_job
-from dreambooth.models.defaults import EMOJI, STABLE_DIFFUSION, resolve_settings
+from dreambooth.errors import UserError
+from dreambooth.models.defaults import (
+    EMOJI,
+    FAMILIES,
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_3,
+    STABLE_DIFFUSION_XL,
+    resolve_settings,
+)
+from dreambooth.models.layouts import LAYOUTS
 from dreambooth.models.schedulers import SCHEDULERS, make_scheduler
 
 
@@ -29,19 +39,26 @@ HUB = {"repo": "me/sd", "revision": "main"}
 
 
 @pytest.mark.parametrize(
-    ("model", "family", "encoder"),
+    ("model", "pipeline", "family", "encoder"),
     [
-        ({"builtin": "emoji"}, EMOJI, "efficientnet-lite0"),
-        (HUB, STABLE_DIFFUSION, "dino-vits16"),
-        ({"path": "sd"}, STABLE_DIFFUSION, "efficientnet-lite0"),
+        ({"builtin": "emoji"}, None, EMOJI, "efficientnet-lite0"),
+        ({"builtin": "emoji"}, "StableDiffusionPipeline", EMOJI, "efficientnet-lite0"),
+        (HUB, None, STABLE_DIFFUSION, "dino-vits16"),
+        (HUB, "StableDiffusionPipeline", STABLE_DIFFUSION, "dino-vits16"),
+        ({"path": "sd"}, None, STABLE_DIFFUSION, "efficientnet-lite0"),
+        (HUB, "StableDiffusionXLPipeline", STABLE_DIFFUSION_XL, "dino-vits16"),
+        ({"path": "sd"}, "StableDiffusion3Pipeline", STABLE_DIFFUSION_3, "efficientnet-lite0"),
     ],
 )
 def test_a_job_that_says_nothing_gets_its_familys_settings(
-    model: dict[str, Any], family: Any, encoder: str
+    model: dict[str, Any], pipeline: str | None, family: Any, encoder: str
 ) -> None:
-    job = resolve_settings(a_job(model))
+    job = resolve_settings(a_job(model), pipeline)
+    rates = {"full": family.learning_rate, "lora": family.lora_learning_rate}
+    assert job.training.method == family.method
+    assert job.training.text_encoder == family.text_encoder
     assert job.training.steps == family.training_steps
-    assert job.training.learning_rate == family.learning_rate
+    assert job.training.learning_rate == rates[family.method]
     assert job.training.batch_size == family.batch_size
     assert job.training.learning_rate_schedule == family.learning_rate_schedule
     assert job.class_images.count == family.class_images
@@ -77,6 +94,31 @@ def test_what_the_manifest_says_stays() -> None:
     assert job.evaluation.encoder == "clip-vit-b32"
 
 
+def test_each_family_that_can_be_tuned_has_defaults() -> None:
+    assert FAMILIES.keys() == LAYOUTS.keys()
+
+
+def test_what_is_asked_for_goes_before_what_the_family_prefers() -> None:
+    asked = a_job(HUB, training={"method": "full", "textEncoder": True})
+    training = resolve_settings(asked, "StableDiffusionXLPipeline").training
+    assert (training.method, training.text_encoder) == ("full", True)
+    assert training.learning_rate == STABLE_DIFFUSION_XL.learning_rate
+
+
+@pytest.mark.parametrize("part", ["classImages", "generation"])
+def test_a_sampler_that_a_flow_matching_model_cannot_use_is_refused_with_its_field(
+    part: str,
+) -> None:
+    job = a_job(HUB, **{part: {"scheduler": "dpmsolver++"}})
+    with pytest.raises(UserError) as caught:
+        resolve_settings(job, "StableDiffusion3Pipeline")
+    assert caught.value.field == f"spec.{part}.scheduler"
+    assert "dpmsolver++" in caught.value.message
+    assert "euler" in str(caught.value.remedy)
+    euler = a_job(HUB, **{part: {"scheduler": "euler"}})
+    assert resolve_settings(euler, "StableDiffusion3Pipeline").generation.steps == 28
+
+
 def test_lora_has_a_learning_rate_of_its_own() -> None:
     assert resolve_settings(a_job(HUB, training={"method": "lora"})).training.learning_rate == 1e-4
 
@@ -92,6 +134,27 @@ def test_checkpoints_cut_the_training_into_four(steps: int, every: int) -> None:
     assert (
         resolve_settings(a_job(HUB, training={"steps": steps})).training.checkpoint_every == every
     )
+
+
+@pytest.mark.parametrize("name", [None, "euler"])
+def test_a_flow_matching_model_has_the_one_sampler_of_its_own(name: str | None) -> None:
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    scheduler = make_scheduler(name, config)
+    scheduler.set_timesteps(4)
+    sample = torch.ones(2, 3)
+    assert scheduler.init_noise_sigma == 1.0
+    assert scheduler.config.shift == 3.0
+    assert torch.equal(scheduler.scale_model_input(sample, scheduler.timesteps[0]), sample)
+    for timestep in scheduler.timesteps:
+        sample = scheduler.step(torch.ones(2, 3), timestep, sample, return_dict=False)[0]
+    # From one at all noise, along a slope of one, to no noise.
+    torch.testing.assert_close(sample, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS.keys() - {"euler"}))
+def test_samplers_of_diffusion_are_not_made_for_a_flow_matching_model(name: str) -> None:
+    with pytest.raises(UserError, match="flow-matching"):
+        make_scheduler(name, {"_class_name": "FlowMatchEulerDiscreteScheduler"})
 
 
 def test_filling_in_twice_changes_nothing() -> None:

@@ -35,16 +35,22 @@ class Stages:
         stage: StageName = StageName.CLASS_IMAGES,
     ) -> StageContext:
         """What the driver would give to a stage; `outputs` are those of the stages before."""
-        job = resolve_settings(a_job(self.workspace, changes, name=name))
+        asked = a_job(self.workspace, changes, name=name)
         space = Workspace(self.workspace)
-        model = resolve(job.model, workspace=space.root, manifest_dir=job.manifest_dir)
+        model = resolve(asked.model, workspace=space.root, manifest_dir=asked.manifest_dir)
+        job = resolve_settings(asked, model.pipeline)
         self.events.clear()
         return StageContext(
             job=job,
             workspace=space,
             folder=space.job(job.id),
             base_model=BaseModel(
-                model.folder, model.name, model.revision, model.digest, job.subject.token or "sks"
+                model.folder,
+                model.name,
+                model.revision,
+                model.digest,
+                model.pipeline,
+                job.subject.token or "sks",
             ),
             outputs=outputs or {},
             progress=StageAnnouncer(stage, [self.events.append]),
