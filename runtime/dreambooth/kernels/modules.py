@@ -57,11 +57,11 @@ class FusedResnetBlock2D(ResnetBlock2D):  # type: ignore[misc]
         self, input_tensor: Tensor, temb: Tensor | None, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Maps `[N, C, H, W]` and the time embedding `[N, T]` to `[N, C', H, W]`."""
-        if check_available(input_tensor.device) is not None:
+        if check_available(input_tensor.device) is not None or not self._embeds_plainly(temb):
             result: Tensor = super().forward(input_tensor, temb, *args, **kwargs)
             return result
         hidden, shift = convolve(self.conv1, _norm_silu(self.norm1, input_tensor))
-        if self.time_emb_proj is not None and temb is not None:
+        if temb is not None:
             active = temb if self.skip_time_act else self.nonlinearity(temb)
             embedded = self.time_emb_proj(active)
             shift = embedded if shift is None else embedded + shift
@@ -73,6 +73,12 @@ class FusedResnetBlock2D(ResnetBlock2D):  # type: ignore[misc]
             input_tensor = pointwise(self.conv_shortcut, input_tensor)
         hidden = _add(hidden, input_tensor, bias)
         return hidden if self.output_scale_factor == 1.0 else hidden / self.output_scale_factor
+
+    def _embeds_plainly(self, temb: Tensor | None) -> bool:
+        """Whether the time embedding, if there is one, is projected and added."""
+        return temb is None or (
+            self.time_embedding_norm == "default" and self.time_emb_proj is not None
+        )
 
 
 class FusedTransformer2DModel(Transformer2DModel):  # type: ignore[misc]
@@ -196,7 +202,7 @@ def is_fusable_block(block: ResnetBlock2D) -> bool:
     return (
         block.upsample is None
         and block.downsample is None
-        and block.time_embedding_norm == "default"
+        and block.time_embedding_norm != "scale_shift"
         and isinstance(block.nonlinearity, nn.SiLU)
         and all(type(norm) is nn.GroupNorm and norm.affine for norm in (block.norm1, block.norm2))
     )
