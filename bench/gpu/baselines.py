@@ -126,7 +126,10 @@ class _Clock:
 def _pipeline(tiny: bool) -> tuple[StableDiffusionPipeline, float]:
     began = time.perf_counter()
     pipeline = StableDiffusionPipeline.from_pretrained(
-        model_folder(tiny), torch_dtype=torch.float16, safety_checker=None
+        model_folder(tiny),
+        # CPUs have no half precision to speak of.
+        torch_dtype=torch.float16 if torch.cuda.is_available() else torch.float32,
+        safety_checker=None,
     ).to(this_device())
     synchronize()
     loading = time.perf_counter() - began

@@ -1,0 +1,131 @@
+"""Measures the product on one GPU against the notebook, diffusers' script and the physical limit.
+
+Everything works on a model with the architecture of CompVis/stable-diffusion-v1-4 and random
+weights, made once in DREAMBOOTH_BENCH_SCRATCH (/tmp/dreambooth-bench). Every section runs in
+processes of its own; a section that is not run keeps the figures it has.
+
+    python -m bench.gpu                       all sections, then the tables in docs/performance.md
+    python -m bench.gpu --section job         only these (may be given several times)
+    python -m bench.gpu --tables              only write the tables anew
+    python -m bench.gpu --tiny --out FILE     with tiny networks, to try the bench; no tables
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.gpu.scratch import photo_files
+from bench.gpu.sections import Section, run_all, run_child
+from bench.gpu.tables import RESULTS, write_tables
+from dreambooth.workspace.atomic import read_json
+
+BUDGET_SECONDS = 1800.0
+
+
+def _limit(tiny: bool) -> dict[str, Any]:
+    from bench.gpu.architecture import SD14, TINY
+    from bench.gpu.ceilings import ceilings, count, picture_flops, step_flops
+    from bench.machine import describe_machine
+
+    measured = ceilings(256, 2**20) if tiny else ceilings()
+    counted = count(TINY if tiny else SD14)
+    rate = max(measured["matmul_bf16"], measured["matmul_fp16"])
+    pictures, steps = picture_flops(counted), step_flops(counted, 4)
+    found = {
+        "machine": describe_machine(),
+        "ceilings": measured,
+        "flops": counted,
+        "picture_s": pictures / rate,
+        "step_ms": steps / measured["matmul_bf16"] * 1e3,
+        "image_trained_ms": counted["unet_trained"] / measured["matmul_bf16"] * 1e3,
+    }
+    print(f"limit: {found}", flush=True)
+    return found
+
+
+def _prepare(tiny: bool) -> dict[str, Any]:
+    from bench.gpu.scratch import prepare
+
+    return prepare(tiny)
+
+
+def _baseline(name: str) -> Any:
+    def measure(tiny: bool) -> Any:
+        from bench.gpu import baselines
+
+        return getattr(baselines, name)(tiny)
+
+    return measure
+
+
+def _drawing(name: str) -> Any:
+    def measure(tiny: bool) -> Any:
+        from bench.gpu import ours_drawing
+
+        return getattr(ours_drawing, name)(tiny)
+
+    return measure
+
+
+def _training(name: str) -> Any:
+    def measure(tiny: bool) -> Any:
+        from bench.gpu import ours_training
+
+        return getattr(ours_training, name)(tiny)
+
+    return measure
+
+
+def _job(tiny: bool) -> Iterator[dict[str, Any]]:
+    from bench.gpu.whole_job import whole_jobs
+
+    return whole_jobs(tiny)
+
+
+SECTIONS = {
+    "prepare": Section(_prepare, 120),
+    "limit": Section(_limit, 60),
+    "notebook-generation": Section(_baseline("notebook_generation"), 60),
+    "notebook-training": Section(_baseline("notebook_training"), 60),
+    "peer-generation": Section(_baseline("peer_generation"), 60),
+    "peer-training": Section(_baseline("peer_training"), 60),
+    "job": Section(_job, 420),
+    "stream": Section(_drawing("stream"), 90),
+    "drawing": Section(_drawing("batches"), 150),
+    "training": Section(_training("batches"), 240),
+    "memory": Section(_training("memory_caps"), 150),
+    "same-pictures": Section(_drawing("same_pictures"), 60),
+    "loss-curves": Section(_training("loss_curves"), 120),
+    "updates-kept": Section(_training("updates_kept"), 90),
+}
+
+
+def main() -> None:
+    """Measures, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
+    parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
+    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
+    parser.add_argument("--tables", action="store_true", help="only write the tables anew")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
+    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
+        return
+    if not options.tables:
+        names = [name for name in options.section or SECTIONS if name not in options.without]
+        if "prepare" not in names and not photo_files(options.tiny):
+            names.insert(0, "prepare")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        run_all("bench.gpu", SECTIONS, names, options.out, tiny=options.tiny, budget=options.budget)
+    if options.out == RESULTS and not options.tiny:
+        write_tables(read_json(RESULTS) or {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Jobs as users run them, and what their events and timelines say of speed."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.gpu.gpu_watch import GpuWatch
+from bench.tables import ROOT
+from dreambooth.workspace.atomic import read_json
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from dreambooth.cli.main import main; sys.exit(main())",
+]
+# Reports closer together than this belong to one batch of pictures.
+BURST_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """One run of a job.
+
+    Attributes:
+        seconds: From the command to its end.
+        events: Seconds since the command, and the event.
+        timeline: The run's part of `timeline.json`.
+        training: `training.json` without the losses; they are in `losses`.
+        by_stage: What the driver said of the GPUs in each stage.
+    """
+
+    seconds: float
+    events: list[tuple[float, dict[str, Any]]]
+    timeline: dict[str, Any]
+    training: dict[str, Any]
+    losses: list[float]
+    by_stage: dict[str, dict[str, Any]]
+    workspace: Path
+
+
+def run_job(
+    manifest: Path,
+    workspace: Path,
+    environment: Mapping[str, str] | None = None,
+    listen: Callable[[int, dict[str, Any]], None] | None = None,
+) -> JobRun:
+    """Runs `dreambooth run` and listens.
+
+    Args:
+        manifest: Its file is called after the job.
+        workspace: May have been used before.
+        environment: Added to this process's own.
+        listen: Is given the command's process id and every event as it comes.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    watch = GpuWatch()
+    command = [*COMMAND, "run", str(manifest), "--workspace", str(workspace), "--json"]
+    events: list[tuple[float, dict[str, Any]]] = []
+    with watch.watching():
+        began = time.monotonic()
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                events.append((time.monotonic() - began, json.loads(line)))
+                if listen is not None:
+                    listen(process.pid, events[-1][1])
+            status = process.wait()
+        seconds = time.monotonic() - began
+    if status != 0:
+        last = events[-1][1] if events else {}
+        raise RuntimeError(f"the job ended with status {status}: {last.get('message', '')}")
+    folder = next(iter((workspace / "jobs").glob(f"{manifest.stem}*")))
+    training = read_json(folder / "training.json") or {}
+    runs = (read_json(folder / "timeline.json") or {}).get("runs") or [{}]
+    return JobRun(
+        seconds,
+        events,
+        runs[-1],
+        {name: value for name, value in training.items() if name not in ("losses", "selection")},
+        training.get("losses", []),
+        {
+            stage: watch.between(began + start, began + end)
+            for stage, (start, end) in stage_times(events).items()
+        },
+        workspace,
+    )
+
+
+Events = Sequence[tuple[float, dict[str, Any]]]
+
+
+def stage_times(events: Events) -> dict[str, tuple[float, float]]:
+    """When each stage began and ended, in seconds since the command."""
+    times: dict[str, tuple[float, float]] = {}
+    for at, event in events:
+        if event["kind"] == "stageStarted":
+            times[event["stage"]] = (at, at)
+        elif event["kind"] == "stageFinished":
+            times[event["stage"]] = (times[event["stage"]][0], at)
+    return times
+
+
+def steady_pictures(events: Events, stage: str) -> float | None:
+    """Pictures a second between the end of the first batch and that of the last.
+
+    None if they all came at once.
+    """
+    bursts = _bursts(events, stage)
+    if len(bursts) < 2:
+        return None
+    (first, some), (last, all_of_them) = bursts[0], bursts[-1]
+    return (all_of_them - some) / (last - first)
+
+
+def _bursts(events: Events, stage: str) -> list[tuple[float, int]]:
+    """When each batch of pictures was on the disk, and how many there were then."""
+    bursts: list[tuple[float, int]] = []
+    for at, event in _progress(events, stage):
+        done = int(event.get("done", 0))
+        if done == 0:
+            continue
+        if bursts and at - bursts[-1][0] < BURST_SECONDS:
+            bursts[-1] = (at, done)
+        else:
+            bursts.append((at, done))
+    return bursts
+
+
+def steady_steps(events: Events) -> float | None:
+    """Milliseconds a step, the median between reports; None if there were too few.
+
+    Checkpoints and measurements stand between few of the reports and vanish in the median.
+    """
+    reports = [(at, int(e["step"])) for at, e in _progress(events, "train") if e.get("step")]
+    slopes = [
+        (later - earlier) / (more - fewer) * 1e3
+        for (earlier, fewer), (later, more) in itertools.pairwise(reports)
+        if more > fewer
+    ]
+    return median(slopes) if slopes else None
+
+
+def _progress(events: Events, stage: str) -> list[tuple[float, dict[str, Any]]]:
+    return [
+        (at, event)
+        for at, event in events
+        if event["kind"] == "stageProgress" and event["stage"] == stage
+    ]
+
+
+def figures(run: JobRun) -> dict[str, Any]:
+    """What is kept of a run, JSON-able."""
+    times = stage_times(run.events)
+    pictures = steady_pictures(run.events, "classImages")
+    resolved: dict[str, Any] = next(
+        (event["data"] for _, event in run.events if event["kind"] == "jobResolved"), {}
+    )
+    return {
+        "seconds": run.seconds,
+        "stages": {
+            stage: {"start": start, "end": end, **run.by_stage.get(stage, {})}
+            for stage, (start, end) in times.items()
+        },
+        "timeline": {
+            "startUpSeconds": run.timeline.get("startUpSeconds"),
+            "stages": run.timeline.get("stages", []),
+            "spans": run.timeline.get("spans", []),
+        },
+        "class_images_a_second": pictures,
+        "step_ms": steady_steps(run.events),
+        "training": run.training,
+        "resolved": resolved.get("training", {}),
+    }
+
+
+def forget(workspace: Path, *names: str) -> None:
+    """Removes parts of a workspace, so that the next job makes them anew."""
+    for name in names:
+        shutil.rmtree(workspace / name, ignore_errors=True)

@@ -1,0 +1,273 @@
+"""The GPU's tables of docs/performance.md, from bench/results/gpu.json."""
+
+from statistics import median
+from typing import Any
+
+from bench.machine import in_words
+from bench.tables import ROOT, replace_between, table
+
+RESULTS = ROOT / "bench" / "results" / "gpu.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+CLASS_IMAGES, STEPS, SAMPLES = 200, 400, 5
+GIB = 2**30
+Results = dict[str, Any]
+
+
+def write_tables(results: Results) -> None:
+    """Puts the figures into docs/performance.md."""
+    for name, text in gpu_tables(results).items():
+        replace_between(DOCUMENT, name, text)
+
+
+def gpu_tables(results: Results) -> dict[str, str]:
+    """The tables by the name of their markers; only those that have their figures."""
+    if "machine" not in results.get("limit", {}):
+        return {}
+    caption = f"\nMeasured by `make bench-gpu` on one {in_words(results['limit']['machine'])}.\n"
+    parts = {
+        "gpu-summary": summary(results),
+        "gpu-job": job_table(results),
+        "gpu-drawing": drawing_table(results),
+        "gpu-training": training_table(results),
+        "gpu-memory": memory_table(results),
+        "gpu-numerics": numerics_table(results),
+    }
+    return {name: table(lines) + caption for name, lines in parts.items() if len(lines) > 1}
+
+
+Lines = list[list[str]]
+
+
+def summary(results: Results) -> Lines:
+    """Ours against the notebook, diffusers' script and the limit, one picture and one step."""
+    limit = results["limit"]
+    lines = [["Work", "Time", "Against the notebook", "Of the limit", "Memory"]]
+    base = _rows(results, "notebook-generation").get("seconds_a_picture")
+    floor = limit["picture_s"]
+    lines.append(["a picture: physical limit", f"{floor:.3f} s", _times(base, floor), "100 %", ""])
+    for name, row in _drawn(results).items():
+        seconds = row["seconds_a_picture"]
+        lines.append(
+            [
+                f"a picture: {name}",
+                f"{seconds:.3f} s",
+                _times(base, seconds),
+                f"{floor / seconds:.0%}",
+                _gib(row.get("peak_gib")),
+            ]
+        )
+    base = _rows(results, "notebook-training").get("ms")
+    floor = limit["step_ms"]
+    lines.append(["a step: physical limit", f"{floor:.1f} ms", _times(base, floor), "100 %", ""])
+    for name, row in _stepped(results).items():
+        ms = row["ms"]
+        lines.append(
+            [
+                f"a step: {name}",
+                f"{ms:.1f} ms",
+                _times(base, ms),
+                f"{floor / ms:.0%}",
+                _gib(row.get("peak_gib")),
+            ]
+        )
+    return lines
+
+
+def _drawn(results: Results) -> dict[str, dict[str, Any]]:
+    rows = {
+        "notebook, one a call": _rows(results, "notebook-generation"),
+        "diffusers' script, 4 a call": _rows(results, "peer-generation"),
+        "`dreambooth`": _rows(results, "stream"),
+    }
+    jobs = [row for row in _list(results, "job") if row.get("class_images_a_second")]
+    if jobs:
+        rate = median(row["class_images_a_second"] for row in jobs)
+        rows["`dreambooth`, in a job, with Ray"] = {"seconds_a_picture": 1 / rate}
+    return {name: row for name, row in rows.items() if "seconds_a_picture" in row}
+
+
+def _stepped(results: Results) -> dict[str, dict[str, Any]]:
+    rows = {
+        "notebook": _rows(results, "notebook-training"),
+        "diffusers' script, bf16 autocast": _rows(results, "peer-training"),
+        "`dreambooth`": _training_row(results, "full", 2),
+    }
+    jobs = [row["step_ms"] for row in _list(results, "job") if row.get("step_ms")]
+    if jobs:
+        rows["`dreambooth`, in a job, with Ray"] = {"ms": median(jobs)}
+    return {name: row for name, row in rows.items() if "ms" in row}
+
+
+def job_table(results: Results) -> Lines:
+    """The notebook's whole job, from the command to pictures on the disk."""
+    generation, training = (
+        _rows(results, f"notebook-{what}") for what in ("generation", "training")
+    )
+    jobs = [row for row in _list(results, "job") if "seconds" in row]
+    if not jobs or "ms" not in training or "seconds_a_picture" not in generation:
+        return [[]]
+    notebook = notebook_job(generation, training)
+    lines = [["", "Notebook", "Ours, cold", "", "Ours, warm", ""]]
+    groups = [[row for row in jobs if row["cache"] == cache] for cache in ("cold", "warm")]
+    for title, key, theirs in (
+        ("200 class images on the disk", "class_images_on_disk_s", notebook["class_images"]),
+        ("5 pictures of the subject on the disk", "pictures_on_disk_s", notebook["all"]),
+    ):
+        line = [title, f"{theirs:.0f} s"]
+        for rows in groups:
+            spent = median(row[key] for row in rows) if rows else None
+            line += ["–", ""] if spent is None else [f"{spent:.1f} s", _times(theirs, spent)]
+        lines.append(line)
+    line = ["… and evaluated, the command ended", "–"]
+    for rows in groups:
+        line += [f"{median(row['seconds'] for row in rows):.1f} s" if rows else "–", ""]
+    lines.append(line)
+    for stage in ("photos", "classImages", "train", "generate", "evaluate"):
+        line = [f"stage {stage}: time, share in which the GPU is idle", "–"]
+        for rows in groups:
+            line += _stage(rows, stage)
+        lines.append(line)
+    return lines
+
+
+def notebook_job(generation: dict[str, Any], training: dict[str, Any]) -> dict[str, float]:
+    """The notebook's job from what its loops take; Ray, photos and saving are given to it."""
+    drawing = generation["seconds_a_picture"]
+    first = generation["first_picture_s"]
+    class_images = generation["load_s"] + first + (CLASS_IMAGES - 1) * drawing
+    steps = training["load_s"] + STEPS * training["ms"] / 1e3
+    samples = generation["load_s"] + first + (SAMPLES - 1) * drawing
+    return {"class_images": class_images, "all": class_images + steps + samples}
+
+
+def _stage(rows: list[dict[str, Any]], stage: str) -> list[str]:
+    spent = [r["stages"][stage]["end"] - r["stages"][stage]["start"] for r in rows]
+    idle = [
+        each["gpuIdleShare"]
+        for row in rows
+        for each in row["timeline"]["stages"]
+        if each["name"] == stage and "gpuIdleShare" in each
+    ]
+    share = f"{median(idle):.0%}" if idle else ""
+    return [f"{median(spent):.1f} s" if spent else "–", share]
+
+
+def drawing_table(results: Results) -> Lines:
+    """Pictures by batch."""
+    limit = results["limit"]["picture_s"]
+    lines = [["Batch", "A picture", "Images/s", "Of the limit", "Set-up", "Memory"]]
+    for row in _list(results, "drawing"):
+        if "seconds_a_picture" not in row:
+            continue
+        seconds = row["seconds_a_picture"]
+        lines.append(
+            [
+                str(row["batch"]),
+                f"{seconds:.3f} s",
+                f"{1 / seconds:.2f}",
+                f"{limit / seconds:.0%}",
+                f"{row['setup_s']:.1f} s",
+                _gib(row["peak_gib"]),
+            ]
+        )
+    return lines
+
+
+def training_table(results: Results) -> Lines:
+    """Steps by method and batch."""
+    limit = results["limit"]["image_trained_ms"]
+    lines = [["Training", "A step", "Images/s", "Of the limit", "Set-up", "Memory"]]
+    for row in _list(results, "training"):
+        if "ms" not in row:
+            continue
+        images = row["images_a_second"]
+        # LoRA needs no gradients of the weights: a limit of its own, which is not counted here.
+        share = f"{limit * images / 1e3:.0%}" if row["method"].startswith("full") else ""
+        lines.append(
+            [
+                f"{row['method']}, {row['pairs']} + {row['pairs']}",
+                f"{row['ms']:.1f} ms",
+                f"{images:.1f}",
+                share,
+                f"{row['setup_s']:.1f} s",
+                _gib(row["peak_gib"]),
+            ]
+        )
+    return lines
+
+
+def memory_table(results: Results) -> Lines:
+    """Training under a cap, and how much slower that is."""
+    lines = [["Training at 2 + 2", "A step", "Slower", "Memory", "How"]]
+    for row in _list(results, "memory"):
+        name = f"{row['method']} in {row['cap_gb']} GB"
+        if "ms" not in row:
+            lines.append([name, "does not fit", "", "", ""])
+            continue
+        free = _training_row(results, row["method"], 2).get("ms")
+        slower = f"{row['ms'] / free - 1:+.0%}" if free else ""
+        engine = row["engine"]
+        how = f"{engine.get('microBatches', 1)} × {engine.get('pairsAtOnce', 2)} pairs"
+        if engine.get("activations") == "recomputed":
+            how += ", activations recomputed"
+        lines.append([name, f"{row['ms']:.1f} ms", slower, _gib(row["peak_gib"]), how])
+    return lines
+
+
+def numerics_table(results: Results) -> Lines:
+    """What the fast path's arithmetic changes."""
+    lines = [["What", "Figure"]]
+    if "curves" in (curves := _rows(results, "loss-curves")):
+        ours, rounded = curves["ours"], curves["float32, weights rounded once"]
+        lines += [
+            [
+                f"losses of {curves['steps']} steps, ours against float32: mean (most) apart",
+                f"{ours['mean_relative']:.2%} ({ours['most_relative']:.2%})",
+            ],
+            [
+                "the same, float32 with its weights rounded once to bfloat16",
+                f"{rounded['mean_relative']:.2%} ({rounded['most_relative']:.2%})",
+            ],
+            [
+                "for comparison, deviation of the losses from step to step",
+                f"{curves['step_to_step_deviation'] / curves['mean_loss']:.2%}",
+            ],
+        ]
+    if "pure_progress" in (kept := _rows(results, "updates-kept")):
+        for name in ("pure bfloat16", "float32 masters"):
+            title = f"weights that a step at {kept['learning_rate']:g} changes, {name}"
+            lines.append([title, f"{kept[name]['changed_a_step']:.1%}"])
+        title = f"way that pure bfloat16 goes in {kept['steps']} steps, of that with masters"
+        lines.append([title, f"{kept['pure_progress']:.0%}"])
+    if "mean" in (same := _rows(results, "same-pictures")):
+        lines += [
+            [
+                "pictures drawn together against alone: mean (most) of 255 apart",
+                f"{same['mean']:.2f} ({same['most']})",
+            ],
+            ["for comparison, two seeds", f"{same['mean_between_seeds']:.1f}"],
+        ]
+    return lines
+
+
+def _training_row(results: Results, method: str, pairs: int) -> dict[str, Any]:
+    rows = _list(results, "training")
+    return next((r for r in rows if r["method"] == method and r["pairs"] == pairs), {})
+
+
+def _list(results: Results, section: str) -> list[dict[str, Any]]:
+    found = results.get(section)
+    return found if isinstance(found, list) else []
+
+
+def _rows(results: Results, section: str) -> dict[str, Any]:
+    found = results.get(section)
+    return found if isinstance(found, dict) else {}
+
+
+def _times(base: float | None, ours: float) -> str:
+    return f"{base / ours:.1f}×" if base else ""
+
+
+def _gib(value: float | None) -> str:
+    return f"{value:.1f} GiB" if value else ""

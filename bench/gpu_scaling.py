@@ -1,0 +1,98 @@
+"""Measures the product on two GPUs of one machine against one of them (NVLink, NCCL).
+
+Training with Ray Train and class images through the product's own stages, a worker that is killed,
+and what adding up gradients takes alone. The plan for more GPUs in docs/performance.md is computed
+from this and from what `bench.gpu` measured.
+
+    python -m bench.gpu_scaling                       all sections, then the tables
+    python -m bench.gpu_scaling --section training    only these (may be given several times)
+    python -m bench.gpu_scaling --tables              only write the tables anew
+    python -m bench.gpu_scaling --tiny --out FILE     tiny networks on CPUs, to try the bench
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bench.gpu.scratch import photo_files
+from bench.gpu.sections import Section, run_all, run_child
+from bench.tables import ROOT
+from dreambooth.workspace.atomic import read_json
+
+RESULTS = ROOT / "bench" / "results" / "gpu_scaling.json"
+BUDGET_SECONDS = 1800.0
+
+
+def _prepare(tiny: bool) -> dict[str, Any]:
+    from bench.gpu.scratch import prepare
+
+    return prepare(tiny)
+
+
+def _machine(tiny: bool) -> dict[str, Any]:
+    from bench.machine import describe_machine
+
+    return describe_machine()
+
+
+def _link(tiny: bool) -> dict[str, Any]:
+    from bench.gpu.link import all_reduce
+
+    return all_reduce(tiny)
+
+
+def _scaling(name: str) -> Any:
+    def measure(tiny: bool) -> Any:
+        from bench.gpu import scaling
+
+        return getattr(scaling, name)(tiny)
+
+    return measure
+
+
+SECTIONS = {
+    "prepare": Section(_prepare, 120),
+    "machine": Section(_machine, 60),
+    "link": Section(_link, 90),
+    "training": Section(_scaling("training"), 600),
+    "drawing": Section(_scaling("drawing"), 480),
+    "recovery": Section(_scaling("recovery"), 180),
+}
+
+
+def main() -> None:
+    """Measures, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
+    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
+    parser.add_argument("--tables", action="store_true", help="only write the tables anew")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
+    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
+        return
+    if not options.tables:
+        names = options.section or list(SECTIONS)
+        if "prepare" not in names and not photo_files(options.tiny):
+            names.insert(0, "prepare")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        run_all(
+            "bench.gpu_scaling",
+            SECTIONS,
+            names,
+            options.out,
+            tiny=options.tiny,
+            budget=options.budget,
+        )
+    if options.out == RESULTS and not options.tiny:
+        from bench.gpu.scaling_tables import write_tables
+
+        write_tables(read_json(RESULTS) or {})
+
+
+if __name__ == "__main__":
+    main()
