@@ -121,6 +121,14 @@ bench-quality: $(ENV) ## Score what is learned and what is kept, on held-out pos
 bench-cpu: $(ENV) ## Time and memory of each stage of the demo's job on this machine
 	$(BIN)/python -m bench.cpu $(ARGS)
 
+.PHONY: bench-gpu
+bench-gpu: $(ENV) ## Speed, memory and numerics on one GPU, beside the notebook and the limit (docs/performance.md)
+	PYTHONPATH=runtime:. $(BIN)/python -m bench.gpu $(ARGS)
+
+.PHONY: bench-gpu-scaling
+bench-gpu-scaling: $(ENV) ## Training, class images and recovery on two GPUs of one machine (docs/performance.md)
+	PYTHONPATH=runtime:. $(BIN)/python -m bench.gpu_scaling $(ARGS)
+
 .PHONY: bench-operator
 bench-operator: $(ENV) ## Time, CPU and memory of the operator with 1, 100 and 1,000 jobs (docs/performance.md)
 	PYTHONPATH=runtime:operator:tools/cluster:. $(BIN)/python -m bench.operator_scale $(ARGS)

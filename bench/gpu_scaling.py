@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.scratch import photo_files
+from bench.gpu.scratch import is_prepared
 from bench.gpu.sections import Section, run_all, run_child
 from bench.tables import ROOT
 from dreambooth.workspace.atomic import read_json
@@ -77,7 +77,7 @@ def main() -> None:
         return
     if not options.tables:
         names = options.section or list(SECTIONS)
-        if "prepare" not in names and not photo_files(options.tiny):
+        if "prepare" not in names and not is_prepared(options.tiny):
             names.insert(0, "prepare")
         options.out.parent.mkdir(parents=True, exist_ok=True)
         run_all(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.scratch import photo_files
+from bench.gpu.scratch import is_prepared
 from bench.gpu.sections import Section, run_all, run_child
 from bench.gpu.tables import RESULTS, write_tables
 from dreambooth.workspace.atomic import read_json
@@ -119,7 +119,7 @@ def main() -> None:
         return
     if not options.tables:
         names = [name for name in options.section or SECTIONS if name not in options.without]
-        if "prepare" not in names and not photo_files(options.tiny):
+        if "prepare" not in names and not is_prepared(options.tiny):
             names.insert(0, "prepare")
         options.out.parent.mkdir(parents=True, exist_ok=True)
         run_all("bench.gpu", SECTIONS, names, options.out, tiny=options.tiny, budget=options.budget)
