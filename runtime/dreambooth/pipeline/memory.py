@@ -1,11 +1,26 @@
-"""Peak memory of a run: this process and everything it started, Ray included."""
+"""Memory: what a run may use, and the most that it and all it started used, Ray included."""
 
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+from dreambooth.processors import CGROUP
+
 INTERVAL_SECONDS = 1.0
+
+
+def usable_bytes(cgroup: Path = CGROUP) -> int:
+    """The machine's memory, or in a container its limit (control groups of version 2 and 1)."""
+    total = psutil.virtual_memory().total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return min(total, int((cgroup / name).read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            # There is no such file, or no limit, which is a word.
+            continue
+    return total
 
 
 class PeakMemory:

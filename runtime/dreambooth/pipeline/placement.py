@@ -39,6 +39,11 @@ class Placement:
         return 0.0 < self.trainer.get("GPU", 0.0) < 1.0
 
     @property
+    def draws_elsewhere(self) -> bool:
+        """Whether machines draw that never train."""
+        return DRAWING in self.drawer.get("resources", {})
+
+    @property
     def trains_on_gpus(self) -> bool:
         """Whether a training worker is given a GPU."""
         return "GPU" in self.trainer

@@ -9,6 +9,8 @@ from typing import Any
 from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.context import StageContext, StageResult
+from dreambooth.pipeline.memory import usable_bytes
+from dreambooth.pipeline.placement import Placement, placement
 from dreambooth.pipeline.progress import StageName
 from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.class_images import class_image_files
@@ -19,6 +21,8 @@ from dreambooth.workspace.digest import digest_of, tree_digest
 
 # Part of the inputs' digest. Raised when a change to the trainer changes weights.
 TRAINER_VERSION = 2
+# With less memory than this, who draws leaves while others train, and comes anew afterwards.
+ROOMY_BYTES = 8 * 10**9
 
 
 class TrainStage:
@@ -33,8 +37,6 @@ class TrainStage:
 
     def prepare(self, context: StageContext) -> None:
         """Starts the workers if they take nothing from those who draw."""
-        from dreambooth.pipeline.placement import placement
-
         where = placement(context.job.cluster.workers)
         if where.overlaps:
             self._start(context, where)
@@ -79,7 +81,7 @@ class TrainStage:
         outputs = {key: value for key, value in done.items() if key not in ("key", "steps")}
         return StageResult({"lora": plan.lora is not None, **outputs})
 
-    def _start(self, context: StageContext, where: Any) -> None:
+    def _start(self, context: StageContext, where: Placement) -> None:
         from dreambooth.training.group import GroupSettings, TrainingGroup
 
         settings = GroupSettings(context.job.cluster.workers, context.folder.ray_train, where)
@@ -88,12 +90,11 @@ class TrainStage:
         context.later(self._group.close)
 
     def _fit(self, context: StageContext, plan: Any) -> None:
-        from dreambooth.pipeline.placement import placement
         from dreambooth.training.checkpoint import CheckpointStore
 
         context.progress(0, plan.steps, "steps")
         where = placement(context.job.cluster.workers)
-        if where.overlaps and not where.shares_gpu:
+        if _may_stay(where):
             troupe.rest()
         else:
             troupe.dismiss()
@@ -132,6 +133,13 @@ class TrainStage:
             progress(done, steps, "steps", resumed=done, message=f"going on from step {done}")
         else:
             progress(row["step"], steps, "steps", step=row["step"], loss=row["loss"])
+
+
+def _may_stay(where: Placement) -> bool:
+    """Whether who draws stays while others train: not on their GPU, nor in memory they may need."""
+    if where.draws_elsewhere:
+        return True
+    return where.overlaps and not where.shares_gpu and usable_bytes() >= ROOMY_BYTES
 
 
 def _finished(plan: Any) -> dict[str, Any] | None:
