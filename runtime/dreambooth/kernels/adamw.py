@@ -303,7 +303,7 @@ class FusedAdamW(TorchAdamW):
             RuntimeError: Captured steps wait for `bind`.
         """
         given = self._gradients(gradients)
-        capturing = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        capturing = _is_capturing(self.device)
         if self._captured and not capturing:
             raise RuntimeError("a captured step has no addresses yet: call bind() first")
         addresses = [
@@ -369,6 +369,10 @@ class FusedAdamW(TorchAdamW):
                     f"{self.layout.strides[index]}"
                 )
         return types.pop() if types else self.dtype
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _common(parameters: Sequence[Tensor]) -> tuple[torch.dtype, torch.device]:

@@ -8,6 +8,7 @@ CPU a fused model computes bit for bit what it computed before.
 from typing import Any
 
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -16,6 +17,7 @@ from torch import nn
 
 from dreambooth.kernels.modules import (
     FusedAttnProcessor,
+    FusedBasicTransformerBlock,
     FusedGEGLU,
     FusedGroupNorm,
     FusedGroupNormSiLU,
@@ -23,10 +25,12 @@ from dreambooth.kernels.modules import (
     FusedTransformer2DModel,
     FusedUpsample2D,
     is_fusable_block,
+    is_fusable_transformer,
 )
 from dreambooth.kernels.projections import join_weights, part_weights
 
 FUSED: dict[type[nn.Module], type[nn.Module]] = {
+    BasicTransformerBlock: FusedBasicTransformerBlock,
     GEGLU: FusedGEGLU,
     nn.GroupNorm: FusedGroupNorm,
     ResnetBlock2D: FusedResnetBlock2D,
@@ -87,6 +91,8 @@ def _is_fusable(module: Any) -> bool:
         return bool(module.affine)
     if type(module) is Transformer2DModel:
         return bool(module.is_input_continuous)
+    if type(module) is BasicTransformerBlock:
+        return is_fusable_transformer(module)
     return type(module) in (GEGLU, Upsample2D)
 
 

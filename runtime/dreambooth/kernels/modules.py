@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -19,6 +20,7 @@ from dreambooth.kernels.availability import check_available
 from dreambooth.kernels.convolution import convolve, pointwise
 from dreambooth.kernels.geglu import geglu
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu, image_of, rows_of
+from dreambooth.kernels.layer_norm import add_layer_norm, is_plain, layer_norm
 from dreambooth.kernels.projections import project
 from dreambooth.kernels.residual import add_residual
 
@@ -79,6 +81,50 @@ class FusedResnetBlock2D(ResnetBlock2D):  # type: ignore[misc]
         return temb is None or (
             self.time_embedding_norm == "default" and self.time_emb_proj is not None
         )
+
+
+class FusedBasicTransformerBlock(BasicTransformerBlock):  # type: ignore[misc]
+    """A transformer block whose residual connections are one operation with the norm after them."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        class_labels: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Maps `[B, L, K]` and the text `[B, S, E]` to `[B, L, K]`."""
+        unavailable = check_available(hidden_states.device) is not None
+        if unavailable or cross_attention_kwargs or self._chunk_size is not None:
+            result: Tensor = super().forward(
+                hidden_states,
+                attention_mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                timestep,
+                cross_attention_kwargs,
+                class_labels,
+                added_cond_kwargs,
+            )
+            return result
+        attended = self.attn1(
+            layer_norm(hidden_states, self.norm1),
+            encoder_hidden_states=encoder_hidden_states if self.only_cross_attention else None,
+            attention_mask=attention_mask,
+        )
+        hidden, normed = add_layer_norm(attended, hidden_states, self.norm2)
+        attended = self.attn2(
+            normed,
+            encoder_hidden_states=encoder_hidden_states,
+            attention_mask=encoder_attention_mask,
+        )
+        hidden, normed = add_layer_norm(attended, hidden, self.norm3)
+        forwarded: Tensor = self.ff(normed)
+        return forwarded + hidden
 
 
 class FusedTransformer2DModel(Transformer2DModel):  # type: ignore[misc]
@@ -195,6 +241,16 @@ def _projections(
     if encoder_hidden is None:
         return project(hidden, [attn.to_q, attn.to_k, attn.to_v])
     return (attn.to_q(hidden), *project(encoder_hidden, [attn.to_k, attn.to_v]))
+
+
+def is_fusable_transformer(block: BasicTransformerBlock) -> bool:
+    """Whether a transformer block is of the kind that Stable Diffusion's networks have."""
+    return (
+        block.norm_type == "layer_norm"
+        and block.pos_embed is None
+        and block.attn2 is not None
+        and all(is_plain(norm) for norm in (block.norm1, block.norm2, block.norm3))
+    )
 
 
 def is_fusable_block(block: ResnetBlock2D) -> bool:

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.sums import sum_rows
+
 # Elements of a group, with both sides rounded up to powers of two: what registers hold.
 LARGEST = 16384
 
@@ -124,26 +126,6 @@ def _backward(
         tl.store(dshift + of_channel, total.to(dshift.dtype.element_ty), mask=inside)
 
 
-@triton.jit
-def _weight_gradients(
-    shifts, scales, dweight, dbias, images, C, ROWS: tl.constexpr, CHANNELS: tl.constexpr
-):
-    """The sums over images of what `_backward` left for each."""
-    channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    inside = channels < C
-    all_shift = tl.zeros([ROWS, CHANNELS], dtype=tl.float32)
-    all_scale = tl.zeros([ROWS, CHANNELS], dtype=tl.float32)
-    for start in range(0, images, ROWS):
-        row = start + tl.arange(0, ROWS)
-        mask = (row < images)[:, None] & inside[None, :]
-        place = row[:, None] * C + channels[None, :]
-        all_shift += tl.load(shifts + place, mask=mask, other=0.0)
-        all_scale += tl.load(scales + place, mask=mask, other=0.0)
-    shift, scale = tl.sum(all_shift, axis=0), tl.sum(all_scale, axis=0)
-    tl.store(dbias + channels, shift.to(dbias.dtype.element_ty), mask=inside)
-    tl.store(dweight + channels, scale.to(dweight.dtype.element_ty), mask=inside)
-
-
 def fits(pixels: int, channels: int, groups: int) -> bool:
     """Whether a group of such an image fits in one program."""
     width = channels // groups
@@ -203,7 +185,5 @@ def backward(
         shifts if dshift is None else dshift, pixels, channels, units,
         SILU=silu, SHIFT=shift is not None, **tile,
     )  # fmt: skip
-    _weight_gradients[(triton.cdiv(channels, 128),)](
-        shifts, scales, dweight, dbias, images, channels, ROWS=4, CHANNELS=128, num_warps=4
-    )
+    sum_rows(shifts, scales, dweight, dbias)
     return dx, dweight, dbias, dshift

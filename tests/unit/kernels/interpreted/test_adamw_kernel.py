@@ -1,11 +1,13 @@
 """The AdamW kernels against torch.optim.AdamW and torch.nn.utils.clip_grad_norm_."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dreambooth.kernels import adamw
 from dreambooth.kernels.adamw import FusedAdamW, MasterOptimizer, TorchAdamW, make_adamw
 
 # One bf16 unit in the last place, relative: the interpreter cuts where a GPU rounds.
@@ -153,6 +155,47 @@ def test_gradients_of_several_types_are_refused() -> None:
     gradients[0] = gradients[0].float()
     with pytest.raises(ValueError, match="one floating type"):
         optimizer.step(gradients)
+
+
+class Capture:
+    """Keeps what a step would launch, as a CUDA graph does, for later."""
+
+    def __init__(self, optimizer: FusedAdamW, patch: pytest.MonkeyPatch) -> None:
+        self.launches: list[dict[str, Any]] = []
+        self._launch = optimizer._launcher.launch
+        with patch.context() as patched:
+            patched.setattr(adamw, "_is_capturing", lambda device: True)
+            patched.setattr(optimizer._launcher, "launch", lambda **o: self.launches.append(o))
+            optimizer.step()
+
+    def replay(self) -> None:
+        for launch in self.launches:
+            self._launch(**launch)
+
+
+def test_a_captured_step_reads_the_gradients_bound_after_the_capture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    eager, captured = (
+        FusedAdamW(parameters_of(some_values(), torch.bfloat16), lr=1e-2, max_norm=1.0)
+        for _ in range(2)
+    )
+    for parameter, gradient in zip(
+        captured.parameters, gradients_for(2, torch.bfloat16), strict=True
+    ):
+        parameter.grad = gradient
+    capture = Capture(captured, monkeypatch)
+    with pytest.raises(RuntimeError, match=r"call bind\(\) first"):
+        captured.step()
+    captured.bind()
+    # Later eager steps use another table and don't touch the captured one.
+    other = gradients_for(1, torch.bfloat16)
+    for optimizer in (eager, captured):
+        optimizer.step(other)
+    eager.step(gradients_for(2, torch.bfloat16))
+    capture.replay()
+    for a, b in zip(captured.masters, eager.masters, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_kernels_are_chosen_where_they_run() -> None:
