@@ -98,7 +98,7 @@ class TrainStage:
             troupe.rest()
         else:
             troupe.dismiss()
-        if self._group is None:
+        if self._group is None or self._group.lost:
             self._start(context, where)
         self._context = context
         plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))

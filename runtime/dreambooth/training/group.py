@@ -57,6 +57,11 @@ class TrainingGroup:
         self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
         self._thread.start()
 
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before it was given anything to do, say with Ray Train's own process."""
+        return self._over.is_set() and not self._done
+
     def give(self, plan: Any) -> None:
         """Gives the workers their plan, once nobody else holds memory of their GPU."""
         if self._settings.where.shares_gpu:
