@@ -188,12 +188,21 @@ class MasterEngine:
             UserError: If none fits.
         """
         for plan in self._plans:
-            if self._fits(plan):
-                step = launch_step(self._program, self._launches)
-                if step is not None:
-                    return step
+            step = self._launch() if self._fits(plan) else None
+            if step is not None:
+                return step
             self._program.release()
         raise self._too_little_memory()
+
+    def _launch(self) -> LaunchedStep | None:
+        """The fastest way under the present plan; None if memory is too small for it after all."""
+        try:
+            return launch_step(self._program, self._launches)
+        except torch.OutOfMemoryError:
+            if self._parts.world.size > 1:
+                # The others wait for this one's gradients.
+                raise
+        return None
 
     def _fits(self, plan: MemoryPlan) -> bool:
         """Sets everything up for `plan` and tries forward and backward, on all workers."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dreambooth.errors import UserError
@@ -186,6 +187,44 @@ def test_finished_it_leaves_the_float32_masters_in_the_model(bench: Bench) -> No
     for name, parameter in trainer.parameters.items():
         assert torch.equal(parameter.data, expected[name])
         assert parameter.grad is None
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_saved_model_is_that_of_the_reference(bench: Bench, tmp_path: Path, lora: bool) -> None:
+    saved = {}
+    for name, engine in (("reference", EagerEngine), ("ours", in_float32)):
+        trainer = bench(engine, settings(learning_rate=1e-3), lora=lora)
+        for _ in range(3):
+            trainer.train_step()
+        trainer.finish()
+        trainer.model.save(tmp_path / name, lora=lora)
+        saved[name] = {
+            file.relative_to(tmp_path / name): load_file(file)
+            for file in (tmp_path / name).rglob("*.safetensors")
+        }
+    assert saved["ours"].keys() == saved["reference"].keys()
+    for file, expected in saved["reference"].items():
+        assert saved["ours"][file].keys() == expected.keys()
+        for name, weight in saved["ours"][file].items():
+            assert weight.dtype == expected[name].dtype == torch.float32
+            torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_memory_that_is_short_only_when_all_runs_leads_to_a_smaller_plan(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launching.launch_step
+    tried: list[int] = []
+
+    def short_at_first(*given: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return launch(*given)
+
+    monkeypatch.setattr(masters, "launch_step", short_at_first)
+    trainer = bench(in_float32, settings())
+    assert trainer.engine.describe()["microBatches"] == 2
 
 
 def test_the_learning_rate_of_each_step_reaches_the_optimizer(bench: Bench) -> None:
