@@ -21,6 +21,7 @@ from dreambooth.kernels.attention import CANDIDATES, Problem, choose_backend, me
 from dreambooth.kernels.fusing import fuse, unfuse
 from dreambooth.kernels.geglu import geglu
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu
+from dreambooth.kernels.layer_norm import add_layer_norm
 from dreambooth.kernels.residual import add_residual
 
 DEVICE, BF16 = "cuda", torch.bfloat16
@@ -164,6 +165,53 @@ def compare_geglu(shape: tuple[int, int, int]) -> None:
         milliseconds(lambda: torch.autograd.grad(gated_by_torch(x), x, dy)),
         8 * x.numel(),
     )
+
+
+def test_layer_norm_is_torchs_at_full_size() -> None:
+    torch.manual_seed(7)
+    for shape in [(4, 4096, 320), (4, 1024, 640), (4, 256, 1280), (32, 4096, 320)]:
+        compare_layer_norm(shape)
+
+
+def compare_layer_norm(shape: tuple[int, int, int]) -> None:
+    norm = nn.LayerNorm(shape[-1], device=DEVICE, dtype=BF16)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    wide = nn.LayerNorm(shape[-1], device=DEVICE)
+    wide.load_state_dict(norm.state_dict())
+    inputs = [torch.randn(shape, device=DEVICE, dtype=BF16).requires_grad_() for _ in range(2)]
+    # The sum as it is stored is what is normalized.
+    exact = (inputs[0] + inputs[1]).detach().float().requires_grad_()
+    slopes = [torch.randn(shape, device=DEVICE, dtype=BF16) for _ in range(2)]
+    leaves = [*inputs, norm.weight, norm.bias]
+
+    def ours() -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = torch.autograd.grad(
+            add_layer_norm(inputs[0], inputs[1], norm), leaves, slopes
+        )
+        return result
+
+    def torchs() -> tuple[Tensor, ...]:
+        added = inputs[0] + inputs[1]
+        result: tuple[Tensor, ...] = torch.autograd.grad([added, norm(added)], leaves, slopes)
+        return result
+
+    added, normed = add_layer_norm(inputs[0], inputs[1], norm)
+    assert torch.equal(added, exact.to(BF16))
+    assert relative_error(normed, wide(exact)) < 4e-3
+    found = ours()
+    wanted = torch.autograd.grad(
+        [exact * 1.0, wide(exact)], [exact, wide.weight, wide.bias], [s.float() for s in slopes]
+    )
+    for a, b in zip((found[0], found[2], found[3]), wanted, strict=True):
+        assert relative_error(a, b) < 6e-3, shape
+    assert all(torch.equal(a, b) for a, b in zip(found, ours(), strict=True))
+    with torch.no_grad():
+        forward = milliseconds(lambda: add_layer_norm(inputs[0], inputs[1], norm))
+        plain = milliseconds(lambda: norm(inputs[0] + inputs[1]))
+    report(f"sum + layer norm {shape}", forward, plain, 8 * inputs[0].numel())
+    both = milliseconds(ours), milliseconds(torchs)
+    report(f"sum + layer norm, forward and backward {shape}", *both, 16 * inputs[0].numel())
 
 
 def unet_like() -> Iterator[Tensor]:
