@@ -69,7 +69,7 @@ def build_result(
     return {
         "name": context.job.name,
         "summary": evaluate["sentence"],
-        "resolved": resolved_settings(context.job, context.model),
+        "resolved": _with_engine(resolved_settings(context.job, context.model), train),
         "manifest": context.job.manifest,
         "stages": [
             {
@@ -113,6 +113,12 @@ def build_result(
         },
         "versions": versions(),
     }
+
+
+def _with_engine(settings: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
+    """Adds what was found out only on the device: how training computes, and fits into memory."""
+    training = {**settings["training"], "engine": train.get("engine", {})}
+    return {**settings, "training": training}
 
 
 def publish_result(context: StageContext, result: dict[str, Any]) -> None:

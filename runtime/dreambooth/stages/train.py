@@ -20,7 +20,7 @@ from dreambooth.workspace.atomic import read_json, remove_tree
 from dreambooth.workspace.digest import digest_of, tree_digest
 
 # Part of the inputs' digest. Raised when a change to the trainer changes weights.
-TRAINER_VERSION = 2
+TRAINER_VERSION = 3
 # With less memory than this, who draws leaves while others train, and comes anew afterwards.
 ROOMY_BYTES = 8 * 10**9
 
@@ -66,8 +66,11 @@ class TrainStage:
         if done is not None and self._group is not None:
             self._group.close()
         if done is None:
+            # What an earlier run said must not be taken for this one's.
+            Path(plan.summary).unlink(missing_ok=True)
             self._fit(context, plan)
-            done = _finished(plan)
+            # The digest in it is seconds old, taken from the disk.
+            done = _told(plan)
         if done is None and (step := _stopped_at(plan)) is not None:
             raise context.budget.reached(f"training stopped after step {step} of {plan.steps}")
         if done is None:
@@ -143,14 +146,17 @@ def _may_stay(where: Placement) -> bool:
 
 
 def _finished(plan: Any) -> dict[str, Any] | None:
-    """What the workers say of a training that is complete, if the model there is the one."""
+    """What the workers said of a training that is complete, if the model there is the one."""
+    done = _told(plan)
+    return done if done and tree_digest(Path(plan.output)) == done.get("digest") else None
+
+
+def _told(plan: Any) -> dict[str, Any] | None:
+    """What the workers say of a training that is complete."""
     done: dict[str, Any] | None = read_json(Path(plan.summary))
-    model = Path(plan.output)
-    if done is None or done.get("key") != plan.key or not model.is_dir():
+    if done is None or done.get("key") != plan.key or not Path(plan.output).is_dir():
         return None
-    if done.get("steps", plan.steps) < plan.steps:
-        return None
-    return done if tree_digest(model) == done.get("digest") else None
+    return done if done.get("steps", plan.steps) >= plan.steps else None
 
 
 def _stopped_at(plan: Any) -> int | None:
