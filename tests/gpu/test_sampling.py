@@ -19,6 +19,8 @@ from transformers import CLIPTokenizer
 
 import dreambooth.models
 from bench.gpu.architecture import SD14, TEXT_LENGTH
+from dreambooth.models.conditioning import Conditioning
+from dreambooth.models.load import load_model
 from dreambooth.models.schedulers import SCHEDULERS
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.sampling.batches import FittingBatches
@@ -29,7 +31,7 @@ from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.sampling.studio import draw
 
 GPU = torch.device("cuda")
-TOKENIZER = Path(dreambooth.models.__file__).parent / "builtin" / "emoji" / "tokenizer"
+BUILTIN = Path(dreambooth.models.__file__).parent / "builtin" / "emoji"
 PNDM = {
     "_class_name": "PNDMScheduler",
     "beta_start": 0.00085,
@@ -46,7 +48,7 @@ PROMPTS = ["photo of a dog", "photo of a cat", "a dog in a bucket", "a castle"]
 
 
 def model(dtype: torch.dtype) -> StableDiffusion:
-    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+    tokenizer = CLIPTokenizer.from_pretrained(BUILTIN / "tokenizer")
     tokenizer.model_max_length = TEXT_LENGTH
     with torch.device(GPU):
         parts = SD14.unet(), SD14.vae(), SD14.text_encoder()
@@ -84,15 +86,16 @@ def test_a_graph_draws_bit_for_bit_what_its_kernels_draw_one_by_one() -> None:
 
 
 def test_pictures_of_a_batch_are_those_drawn_alone_up_to_rounding() -> None:
-    """Batches move pixels less than half precision itself does."""
-    ours = machine()
-    together = drawn(ours.sampler, 16, FEW_STEPS)
+    """With a trained model: one of random weights makes a new picture of any rounding."""
+    ours = GpuMachine(load_model(BUILTIN).to(GPU, torch.bfloat16), GPU)
+    settings = SamplingSettings("dpmsolver++", 20, 3.0)
+    together = drawn(ours.sampler, 16, settings)
     alone = np.concatenate(
-        [ours.sampler.sample([r.prompt], [r.seed], FEW_STEPS) for r in requests(4)]
+        [ours.sampler.sample([r.prompt], [r.seed], settings) for r in requests(4)]
     )
-    exact = drawn(Sampler(model(torch.float32), GPU), 4, FEW_STEPS)
+    exact = drawn(Sampler(load_model(BUILTIN).to(GPU), GPU), 4, settings)
     by_batch, by_type = difference(together[:4], alone), difference(alone, exact)
-    apart = difference(alone[:2], alone[2:])
+    apart = difference(exact[:2], exact[2:])
     print(
         f"    mean difference in grey levels: batch of 16 against alone {by_batch:.3f}, alone "
         f"against float32 {by_type:.3f}, two pictures {apart:.1f}",
@@ -100,6 +103,24 @@ def test_pictures_of_a_batch_are_those_drawn_alone_up_to_rounding() -> None:
     )
     assert by_batch <= 1.5 * by_type + 0.25
     assert by_type < 0.25 * apart
+
+
+def test_one_call_of_the_denoiser_moves_a_row_by_its_rounding_alone() -> None:
+    ours, exact = machine()._model, model(torch.float32)
+    torch.manual_seed(0)
+    latents = torch.randn((32, *ours.latent_shape), device=GPU)
+    timestep = torch.tensor(500, device=GPU)
+    with torch.no_grad():
+        ids = tuple(each.to(GPU) for each in ours.tokenize(PROMPTS * 8))
+        conditioning = ours.encode_prompt(ids)
+        few = Conditioning(conditioning.tokens[:2])
+        together = EagerDenoiser(ours)(latents, timestep, conditioning, 1.0)[:2]
+        alone = EagerDenoiser(ours)(latents[:2], timestep, few, 1.0)
+        true = EagerDenoiser(exact)(latents[:2], timestep, few.to(dtype=torch.float32), 1.0)
+    by_batch = float((together - alone).norm() / true.norm())
+    by_type = float((alone - true).norm() / true.norm())
+    print(f"    relative: batch {by_batch:.2e}, bfloat16 {by_type:.2e}", flush=True)
+    assert by_batch <= 1.5 * by_type and by_type < 3e-2
 
 
 def test_no_step_waits_for_the_gpu() -> None:
@@ -119,7 +140,8 @@ def test_no_step_waits_for_the_gpu() -> None:
 def test_too_little_memory_makes_smaller_batches_and_loses_no_picture() -> None:
     ours = machine()
     ours.release()
-    settings = SamplingSettings("ddim", 2, 7.5)
+    # One step: random weights make a new picture of what several steps add up.
+    settings = SamplingSettings("ddim", 1, 7.5)
     whole = np.concatenate(list(draw(ours, requests(8), settings)))
     ours.release()
     total = torch.cuda.get_device_properties(GPU).total_memory
