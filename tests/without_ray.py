@@ -56,6 +56,7 @@ def without_ray() -> Iterator[Work]:
         patch.setattr("ray.train.torch.TorchTrainer", _trainer(work))
         patch.setattr("dreambooth.training.group.Relay", _Relay)
         troupe = _Troupe(work)
+        patch.setattr("dreambooth.stages.class_images.warm_up", lambda: None)
         for module in ("sampling.factory", "stages.class_images", "stages.train"):
             patch.setattr(f"dreambooth.{module}.troupe", troupe)
         yield work

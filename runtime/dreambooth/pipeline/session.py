@@ -1,5 +1,6 @@
 """Ray for one run: started beside other work, ready when a stage needs it."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,7 +29,10 @@ class LazyRay:
         self._error: BaseException | None = None
 
     def begin(self, then: Callable[[], object] = lambda: None) -> None:
-        """Begins to start Ray, or to join the cluster, and does `then`, in the background."""
+        """Begins to start Ray, or to join the cluster, in the background.
+
+        `then` is done there too, when Ray is ready; it only saves time, and may fail.
+        """
         if not self._begun:
             self._begun, self._then = True, then
             self._resources.callback(self._stop)
@@ -56,8 +60,9 @@ class LazyRay:
     def _run(self) -> None:
         try:
             with ray_session():
-                self._then()
                 self._settled.set()
+                with contextlib.suppress(Exception):
+                    self._then()
                 self._over.wait()
         except BaseException as error:
             self._error = error

@@ -158,6 +158,18 @@ def _produce(
             yield value
 
 
+def warm_up() -> None:
+    """Sends nothing through Ray Data, so that its own processes are there when they are needed."""
+    import ray
+
+    _configure()
+    ray.data.from_items([{"row": ""}]).map_batches(_nothing, num_cpus=0.5).materialize()
+
+
+def _nothing(batch: Batch) -> Batch:
+    return batch
+
+
 class _ArtistLost(Exception):
     """A process that draws is gone."""
 

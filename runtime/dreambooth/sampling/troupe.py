@@ -6,6 +6,7 @@ and a new one can be hired ahead, which does all that it can without the GPU.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -59,23 +60,25 @@ class Troupe:
     """The processes that draw for one driver."""
 
     def __init__(self) -> None:
+        # They are hired ahead by one thread and asked to draw by another.
+        self._lock = threading.Lock()
         self._artists: list[Artist] = []
         self._options: dict[str, Any] = {}
         self._session: object = None
 
     def hire(self, where: Placement, count: int) -> list[Artist]:
         """At most `count`, as many as there is room for; who is there comes first."""
-        session = _session()
-        if session != self._session:
-            # They ended with the Ray they lived in.
-            self._artists = []
-        if self._options != where.drawer:
-            self.dismiss()
-        self._session, self._options = session, dict(where.drawer)
-        wanted = min(where.drawers, count)
-        while len(self._artists) < wanted:
-            self._artists.append(Artist.hired(self._options))
-        return self._artists[:wanted]
+        session, wanted = _session(), min(where.drawers, count)
+        with self._lock:
+            if session != self._session:
+                # They ended with the Ray they lived in.
+                self._artists = []
+            if self._options != where.drawer:
+                self._dismiss()
+            self._session, self._options = session, dict(where.drawer)
+            while len(self._artists) < wanted:
+                self._artists.append(Artist.hired(self._options))
+            return self._artists[:wanted]
 
     def rest(self) -> None:
         """Lets all forget their models, whose memory others may need."""
@@ -85,6 +88,10 @@ class Troupe:
 
     def dismiss(self) -> None:
         """Ends them all."""
+        with self._lock:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
         artists, self._artists = self._artists, []
         for artist in artists:
             artist.leave()

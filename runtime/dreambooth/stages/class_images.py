@@ -7,7 +7,7 @@ from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.placement import placement
 from dreambooth.pipeline.progress import StageName
 from dreambooth.sampling.drawing import ModelSource
-from dreambooth.sampling.factory import fill
+from dreambooth.sampling.factory import fill, warm_up
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.pictures import base_pictures, class_sampling
@@ -19,9 +19,10 @@ class ClassImagesStage:
     name = StageName.CLASS_IMAGES
 
     def prepare(self, context: StageContext) -> None:
-        """Hires who draws, which needs no model to begin with."""
+        """Hires who draws, which needs no model to begin with, and warms up who hands out work."""
         where = placement(context.job.cluster.workers)
         troupe.hire(where, where.drawers)
+        warm_up()
 
     def inputs(self, context: StageContext) -> dict[str, Any]:
         """The set's key and the count."""
