@@ -84,10 +84,12 @@ def latents_place(device: torch.device, cached: Iterable[Tensor]) -> Place:
 
 def free_bytes(device: torch.device) -> int:
     """What this process may still allocate on a GPU, its own cap considered."""
-    free, total = torch.cuda.mem_get_info(device)
-    reserved = torch.cuda.memory_reserved(device)
-    allocated = torch.cuda.memory_allocated(device)
-    cap = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    # Not every one of these functions takes a device without a number.
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, total = torch.cuda.mem_get_info(index)
+    reserved = torch.cuda.memory_reserved(index)
+    allocated = torch.cuda.memory_allocated(index)
+    cap = int(torch.cuda.get_per_process_memory_fraction(index) * total)
     return min(free + reserved, cap) - allocated
 
 
