@@ -197,6 +197,9 @@ def _prepare(world: World) -> torch.device:
 
         device = ray.train.torch.get_device()
     if device.type == "cuda":
+        # Ray Train has set the one that is this worker's; some of torch asks for its number.
+        number = torch.cuda.current_device() if device.index is None else device.index
+        device = torch.device("cuda", number)
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
