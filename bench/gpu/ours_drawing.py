@@ -42,7 +42,7 @@ def stream(tiny: bool) -> dict[str, Any]:
     """
     machine, loading = _machine(tiny)
     settings = _settings(4 if tiny else STEPS)
-    count = 16 if tiny else 96
+    count = 24 if tiny else 96
     stamps, drawn = [time.perf_counter()], [0]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

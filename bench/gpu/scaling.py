@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from bench.gpu.jobs import JobRun, figures, run_job
-from bench.gpu.scratch import CLASS_PROMPT, PROMPT, scratch, write_job
+from bench.gpu.scratch import CLASS_TEMPLATE, PROMPT, scratch, write_job
 
 ONE_GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 COMPARED_LOSSES = 20
@@ -26,7 +26,7 @@ def spec(
     return {
         "classImages": {
             "count": class_images,
-            "prompt": CLASS_PROMPT,
+            "prompt": CLASS_TEMPLATE,
             "steps": 2 if tiny else 50,
             "guidance": 7.5,
             "seed": seed,

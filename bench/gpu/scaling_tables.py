@@ -5,10 +5,8 @@ from statistics import median
 from typing import Any
 
 from bench.gpu.tables import DOCUMENT
-from bench.gpu.tables import RESULTS as ONE_GPU
 from bench.machine import in_words
 from bench.tables import replace_between, table
-from dreambooth.workspace.atomic import read_json
 
 GPUS = (2, 4, 8, 16, 32, 64)
 # What a link carries one way, in bytes a second; NVLink's is measured.
@@ -22,11 +20,11 @@ Lines = list[list[str]]
 
 def write_tables(results: Results) -> None:
     """Puts the figures into docs/performance.md."""
-    for name, text in scaling_tables(results, read_json(ONE_GPU) or {}).items():
+    for name, text in scaling_tables(results).items():
         replace_between(DOCUMENT, name, text)
 
 
-def scaling_tables(results: Results, one_gpu: Results) -> dict[str, str]:
+def scaling_tables(results: Results) -> dict[str, str]:
     """The tables by the name of their markers; only those that have their figures."""
     if "processor" not in results.get("machine", {}):
         return {}

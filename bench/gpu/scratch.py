@@ -15,6 +15,7 @@ import yaml
 from bench.tables import ROOT
 
 PROMPT = "photo of a {token} {class}"
+CLASS_TEMPLATE = "photo of a {class}"
 CLASS_PROMPT = "photo of a robot"
 SUBJECT_PROMPT = "photo of a sks robot"
 PHOTOS = ROOT / "examples" / "subjects" / "robot" / "photos"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.gpu.jobs import JobRun, figures, forget, run_job, stage_times
-from bench.gpu.scratch import CLASS_PROMPT, PROMPT, scratch, write_job
+from bench.gpu.scratch import CLASS_TEMPLATE, PROMPT, scratch, write_job
 
 RUNS = 3
 
@@ -16,7 +16,7 @@ def spec(tiny: bool, *, method: str = "full", workers: int = 1) -> dict[str, Any
     return {
         "classImages": {
             "count": 10 if tiny else 200,
-            "prompt": CLASS_PROMPT,
+            "prompt": CLASS_TEMPLATE,
             "steps": steps,
             "guidance": 7.5,
         },
@@ -42,8 +42,13 @@ def whole_jobs(tiny: bool) -> Iterator[dict[str, Any]]:
     for number in range(RUNS):
         forget(workspace, "cache/class-images")
         manifest = write_job(tiny, f"job-{number}", spec(tiny))
-        run = run_job(manifest, workspace, environment)
-        row = {"cache": "warm" if number else "cold", **figures(run), **_times(run)}
+        row: dict[str, Any] = {"cache": "warm" if number else "cold"}
+        try:
+            run = run_job(manifest, workspace, environment)
+        except RuntimeError as error:
+            row["failed"] = str(error)
+        else:
+            row |= {**figures(run), **_times(run)}
         print(f"whole job, {_words(row)}", flush=True)
         yield row
 
@@ -63,6 +68,8 @@ def _times(run: JobRun) -> dict[str, Any]:
 
 
 def _words(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"{row['cache']} cache: FAILED {row['failed']}"
     stages = ", ".join(
         f"{name} {each['end'] - each['start']:.1f}" for name, each in row["stages"].items()
     )

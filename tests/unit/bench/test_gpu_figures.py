@@ -1,0 +1,110 @@
+"""What the GPU benches make of events and figures."""
+
+from typing import Any
+
+import pytest
+
+from bench.gpu import scaling_tables, tables
+from bench.gpu.jobs import stage_times, steady_pictures, steady_steps
+from bench.tables import ROOT, between
+from dreambooth.workspace.atomic import read_json
+
+MACHINE = {"processor": "a CPU", "cores": 2, "gpu": "a GPU", "python": "3.12", "versions": {}}
+
+
+def progress(stage: str, **values: Any) -> dict[str, Any]:
+    return {"kind": "stageProgress", "stage": stage, **values}
+
+
+def test_a_stage_lasts_from_its_first_event_to_its_last() -> None:
+    events = [
+        (1.0, {"kind": "stageStarted", "stage": "train"}),
+        (2.0, progress("train", step=1)),
+        (5.5, {"kind": "stageFinished", "stage": "train"}),
+    ]
+    assert stage_times(events) == {"train": (1.0, 5.5)}
+
+
+def test_the_rate_of_pictures_leaves_out_what_comes_before_the_first_batch_is_done() -> None:
+    events = [(0.0, progress("classImages", done=0))]
+    for batch, at in enumerate((30.0, 34.0, 38.0)):
+        for place in range(16):
+            done = 16 * batch + place + 1
+            events.append((at + 0.01 * place, progress("classImages", done=done)))
+    assert steady_pictures(events, "classImages") == pytest.approx(4.0)
+
+
+def test_one_batch_of_pictures_has_no_steady_rate() -> None:
+    events = [(3.0, progress("classImages", done=0)), (9.0, progress("classImages", done=8))]
+    assert steady_pictures(events, "classImages") is None
+
+
+def test_a_pause_between_two_reports_does_not_change_the_time_of_a_step() -> None:
+    at, events = 10.0, []
+    for step in range(10, 110, 10):
+        at += 0.5 if step != 50 else 9.0
+        events.append((at, progress("train", step=step, loss=1.0)))
+    assert steady_steps(events) == pytest.approx(50.0)
+
+
+def test_reports_that_repeat_a_step_after_a_recovery_are_left_out() -> None:
+    events = [(0.0, progress("train", step=20)), (9.0, progress("train", step=10))]
+    assert steady_steps(events) is None
+
+
+def test_the_summary_compares_with_the_notebook_and_the_limit() -> None:
+    results = {
+        "limit": {"machine": MACHINE, "picture_s": 0.1, "step_ms": 20.0, "image_trained_ms": 5.0},
+        "notebook-generation": {"seconds_a_picture": 2.0, "peak_gib": 4.0},
+        "notebook-training": {"ms": 180.0, "peak_gib": 20.0},
+        "stream": {"seconds_a_picture": 0.2, "peak_gib": 8.0},
+        "training": [{"method": "full", "pairs": 2, "ms": 60.0, "peak_gib": 22.0}],
+    }
+    rows = {line[0]: line[1:] for line in tables.summary(results)}
+    assert rows["a picture: `dreambooth`"] == ["0.200 s", "10.0×", "50%", "8.0 GiB"]
+    assert rows["a step: `dreambooth`"] == ["60.0 ms", "3.0×", "33%", "22.0 GiB"]
+
+
+def test_the_notebooks_job_is_its_loops_multiplied_and_its_loading() -> None:
+    generation = {"seconds_a_picture": 2.0, "first_picture_s": 5.0, "load_s": 3.0}
+    job = tables.notebook_job(generation, {"ms": 100.0, "load_s": 4.0})
+    assert job["class_images"] == pytest.approx(3 + 5 + 199 * 2)
+    assert job["all"] == pytest.approx(job["class_images"] + 4 + 40 + 3 + 5 + 4 * 2)
+
+
+def scaling_results() -> dict[str, Any]:
+    sent = {"engine": {"allReduce": {"bytes": 2_000_000_000}}}
+    return {
+        "machine": MACHINE,
+        "link": {"bus": 200e9},
+        "training": [
+            {"method": "full", "workers": 1, "pairs": 2, "ms": 50.0, "training": {}},
+            {"method": "full", "workers": 2, "pairs": 4, "ms": 52.0, "training": sent},
+        ],
+    }
+
+
+def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
+    one, two = scaling_results()["training"]
+    # Two workers send each byte once over their link: 10 ms alone, of which 2 show.
+    assert scaling_tables.hidden_share(scaling_results(), one, two) == pytest.approx(0.2)
+
+
+def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> None:
+    training = scaling_tables.Training("full", 50.0, 2e9, 0.2)
+    fast = scaling_tables.planned_ms(training, 2, 200e9)
+    assert fast == pytest.approx(50.0 + 0.2 * 10.0)
+    slow = scaling_tables.planned_ms(training, 2, 3.125e9)
+    assert slow == pytest.approx(50.0 + 640.0 - scaling_tables.OVERLAP_SHARE * 50.0)
+
+
+def test_nothing_is_planned_without_measurements() -> None:
+    assert scaling_tables.scaling_tables({}) == {}
+    assert tables.gpu_tables({}) == {}
+
+
+def test_the_document_shows_the_figures_that_were_measured() -> None:
+    results = ROOT / "bench" / "results"
+    shown = tables.gpu_tables(read_json(results / "gpu.json") or {})
+    shown |= scaling_tables.scaling_tables(read_json(results / "gpu_scaling.json") or {})
+    assert {name: between(tables.DOCUMENT, name) for name in shown} == shown
