@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dreambooth.processors import usable_cpus
+from dreambooth.workspace.layout import Workspace
 
 
 def this_device() -> torch.device:
@@ -21,10 +22,22 @@ def prepare_process() -> torch.device:
     process, so it takes all cores.
     """
     device = this_device()
+    keep_compiled()
     torch.set_num_threads(physical_threads())
     if device.type == "cpu":
         compute_repeatably()
     return device
+
+
+def keep_compiled() -> None:
+    """Lets Triton keep the kernels it compiles on the shared workspace, for the pods of later jobs.
+
+    Only pods have the workspace's place in their environment; elsewhere a folder at home, which is
+    Triton's own choice, lasts as well.
+    """
+    if workspace := os.environ.get("DREAMBOOTH_WORKSPACE"):
+        folder = Workspace(Path(workspace)).compile / "triton"
+        os.environ.setdefault("TRITON_CACHE_DIR", str(folder))
 
 
 def compute_repeatably() -> None:
