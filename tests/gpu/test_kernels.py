@@ -6,23 +6,24 @@ runs the tests with WORD in their names.
 """
 
 import faulthandler
-import itertools
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreambooth.kernels.adamw import FusedAdamW, TorchAdamW
-from dreambooth.kernels.attention import CANDIDATES, Problem, choose_backend, measure
 from dreambooth.kernels.fusing import fuse, unfuse
 from dreambooth.kernels.geglu import geglu
 from dreambooth.kernels.group_norm import group_norm, group_norm_silu
 from dreambooth.kernels.layer_norm import add_layer_norm
+from dreambooth.kernels.linear import linear
 from dreambooth.kernels.residual import add_residual
+from dreambooth.kernels.upsampling import double
 
 DEVICE, BF16 = "cuda", torch.bfloat16
 # [N, C, H, W] of the UNet in training (4) and sampling (32), and of the VAE's decoder.
@@ -39,9 +40,6 @@ IMAGES = [
     (4, 256, 512, 512),
     (4, 128, 512, 512),
 ]
-
-# Pixels and width of a head, where a UNet has attention.
-LEVELS = [(4096, 40), (1024, 80), (256, 160)]
 
 
 def milliseconds(work: Callable[[], object], repeats: int = 20) -> float:
@@ -324,29 +322,6 @@ def test_adamws_time_for_the_whole_model() -> None:
         del optimizer
 
 
-def test_attention_backends_are_measured() -> None:
-    for batch, (length, width) in itertools.product((4, 32), LEVELS):
-        for keys in (length, 77):
-            compare_backends(batch, length, keys, width)
-
-
-def compare_backends(batch: int, length: int, keys: int, width: int) -> None:
-    def rows(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (batch, 8, count, width), (count * 8 * width, width, 8 * width, 1)
-
-    device = torch.device(DEVICE, 0)
-    problem = Problem(rows(length), rows(keys), rows(keys), BF16, device)
-    times = {}
-    for backend in CANDIDATES:
-        try:
-            times[backend.name] = f"{measure(problem, backend) * 1e3:.3f}"
-        except RuntimeError as error:
-            times[backend.name] = str(error).splitlines()[0][:60]
-    chosen = choose_backend(problem)
-    assert chosen is not None
-    print(f"attention {batch}x8x{length}x{keys}x{width} {times} chosen {chosen.name}", flush=True)
-
-
 def test_a_residual_with_its_bias_is_torchs() -> None:
     torch.manual_seed(6)
     for shape in ((4, 320, 64, 64), (64, 320, 64, 64), (4, 1280, 8, 8)):
@@ -359,6 +334,52 @@ def test_a_residual_with_its_bias_is_torchs() -> None:
         dy = image(shape)
         found = torch.autograd.grad(y, inputs, dy)
         for a, b in zip(found, torch.autograd.grad(expected, exact, dy.float()), strict=True):
+            assert relative_error(a, b) < 6e-3
+
+
+def test_doubling_is_torchs() -> None:
+    torch.manual_seed(8)
+    for shape in ((4, 1280, 16, 16), (32, 640, 32, 32)):
+        x = image(shape).requires_grad_()
+        y, expected = double(x), F.interpolate(x, scale_factor=2.0, mode="nearest")
+        assert torch.equal(y, expected)
+        dy = image(tuple(y.shape))
+        (found,) = torch.autograd.grad(y, x, dy)
+        (wanted,) = torch.autograd.grad(expected, x, dy)
+        assert relative_error(found, wanted) < 6e-3
+        with torch.no_grad():
+            ours = milliseconds(partial(double, x))
+            theirs = milliseconds(partial(F.interpolate, x, scale_factor=2.0))
+        report(f"doubling {shape}", ours, theirs, 10 * x.numel())
+
+
+def test_column_sums_are_torchs() -> None:
+    from dreambooth.kernels.device.sums import column_sums
+
+    torch.manual_seed(9)
+    for shape in ((308, 768), (1024, 1280), (16384, 320), (16384, 2560), (65536, 320)):
+        x = torch.randn(shape, device=DEVICE, dtype=BF16)
+        found = column_sums(x, BF16)
+        exact = x.double().sum(0)
+        # Against what is summed, not the sum, which is near zero.
+        assert float((found.double() - exact).abs().max()) < 1e-2 * shape[0] ** 0.5
+        assert torch.equal(found, column_sums(x, BF16))
+        ours = milliseconds(partial(column_sums, x, BF16))
+        theirs = milliseconds(partial(torch.sum, x, 0))
+        report(f"column sums {shape}", ours, theirs, 2 * x.numel())
+
+
+def test_a_linear_layers_gradients_are_torchs() -> None:
+    torch.manual_seed(10)
+    for rows, inner, outer in ((16384, 320, 2560), (1024, 5120, 1280)):
+        inputs = [
+            torch.randn(size, device=DEVICE, dtype=BF16).requires_grad_()
+            for size in ((rows, inner), (outer, inner), (outer,))
+        ]
+        dy = torch.randn(rows, outer, device=DEVICE, dtype=BF16)
+        found = torch.autograd.grad(linear(inputs[0], inputs[1], inputs[2]), inputs, dy)
+        wanted = torch.autograd.grad(F.linear(inputs[0], inputs[1], inputs[2]), inputs, dy)
+        for a, b in zip(found, wanted, strict=True):
             assert relative_error(a, b) < 6e-3
 
 

@@ -10,6 +10,8 @@ from typing import TypeGuard
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dreambooth.kernels.linear import linear
+
 
 def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Convolves `[N, C, H, W]`; the bias is still to be added if one is returned.
@@ -28,9 +30,7 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
         result: Tensor = conv(x)
         return result
     rows = x.permute(0, 2, 3, 1)
-    # Two dimensions are what the multiplication with the bias in it takes.
-    flat = F.linear(rows.reshape(-1, rows.shape[-1]), conv.weight.flatten(1), conv.bias)
-    return flat.view(*rows.shape[:-1], -1).permute(0, 3, 1, 2)
+    return linear(rows, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -15,12 +15,15 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
+from dreambooth.kernels.layer_norm import is_plain
 from dreambooth.kernels.modules import (
     FusedAttnProcessor,
     FusedBasicTransformerBlock,
     FusedGEGLU,
     FusedGroupNorm,
     FusedGroupNormSiLU,
+    FusedLayerNorm,
+    FusedLinear,
     FusedResnetBlock2D,
     FusedTransformer2DModel,
     FusedUpsample2D,
@@ -33,6 +36,8 @@ FUSED: dict[type[nn.Module], type[nn.Module]] = {
     BasicTransformerBlock: FusedBasicTransformerBlock,
     GEGLU: FusedGEGLU,
     nn.GroupNorm: FusedGroupNorm,
+    nn.LayerNorm: FusedLayerNorm,
+    nn.Linear: FusedLinear,
     ResnetBlock2D: FusedResnetBlock2D,
     Transformer2DModel: FusedTransformer2DModel,
     Upsample2D: FusedUpsample2D,
@@ -48,7 +53,8 @@ def fuse(model: nn.Module) -> nn.Module:
     the joined projections, which then are computed one by one.
 
     Args:
-        model: A `UNet2DConditionModel`, an `AutoencoderKL`, or any part of one.
+        model: A `UNet2DConditionModel`, an `AutoencoderKL`, or any part of one; of other networks
+            (a text encoder) the linear layers and layer norms.
 
     Returns:
         The same model.
@@ -91,6 +97,10 @@ def _is_fusable(module: Any) -> bool:
         return bool(module.affine)
     if type(module) is Transformer2DModel:
         return bool(module.is_input_continuous)
+    if type(module) is nn.LayerNorm:
+        return is_plain(module)
+    if type(module) is nn.Linear:
+        return module.bias is not None
     if type(module) is BasicTransformerBlock:
         return is_fusable_transformer(module)
     return type(module) in (GEGLU, Upsample2D)

@@ -6,10 +6,12 @@ model; and there is no second copy that could be out of date.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def join_weights(layers: Sequence[nn.Module]) -> None:
@@ -37,16 +39,46 @@ def project(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
     Args:
         x: `[..., K]`.
         layers: Linear layers, or what adapters made of them: then they are called one by one, as
-            they are in training and where their weights don't lie side by side.
+            they are where their weights don't lie side by side.
 
     Returns:
         One `[..., D]` each; views of one tensor if they were computed together.
     """
     weights = _joined(layers)
-    # With a backward to come, joined results would need their gradients joined, or parted by hand.
-    if weights is None or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    if weights is None or torch.is_autocast_enabled(x.device.type):
         return tuple(layer(x) for layer in layers)
-    return _together(x, weights)
+    if not torch.is_grad_enabled() or not (
+        x.requires_grad or any(weight.requires_grad for weight in weights)
+    ):
+        return tuple(_together(x, weights))
+    results: tuple[Tensor, ...] = _Projections.apply(x, *weights)
+    return results
+
+
+class _Projections(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, *weights)
+        return tuple(_together(x, weights))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # Separate multiplications: to bring the gradients together would be a pass over them.
+        x, *weights = ctx.saved_tensors
+        rows = x.flatten(0, -2)
+        slopes = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
+        dx: Tensor | None = None
+        if ctx.needs_input_grad[0]:
+            dx = slopes[0] @ weights[0]
+            for slope, weight in zip(slopes[1:], weights[1:], strict=True):
+                dx.addmm_(slope, weight)
+            dx = dx.view(x.shape)
+        dweights = [
+            slope.t() @ rows if needed else None
+            for slope, needed in zip(slopes, ctx.needs_input_grad[1:], strict=True)
+        ]
+        return dx, *dweights
 
 
 def _together(x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:

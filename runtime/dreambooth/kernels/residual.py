@@ -41,10 +41,12 @@ class _AddResidual(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from dreambooth.kernels.device import sums
+
         # Once, instead of wherever it is used: after a concatenation it is a part of a gradient.
         rows = rows_of(dy)
         dy = image_of(rows, dy.shape)
         dbias = None
         if ctx.needs_input_grad[2]:
-            dbias = rows.flatten(0, 1).sum(dim=0).to(ctx.bias_type)
+            dbias = sums.column_sums(rows.flatten(0, 1), ctx.bias_type)
         return dy, dy, dbias

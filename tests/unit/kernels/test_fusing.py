@@ -63,26 +63,22 @@ def layers(count: int, *, bias: bool = False) -> list[nn.Linear]:
     return [nn.Linear(6, 8, bias=bias) for _ in range(count)]
 
 
-@torch.no_grad()
 def test_joined_projections_are_one_multiplication_with_the_same_results() -> None:
     plain, joined = layers(3), layers(3)
     join_weights(joined)
-    x = torch.randn(2, 5, 6)
-    found = project(x, joined)
+    ours = torch.randn(2, 5, 6, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    found = project(ours, joined)
     assert len({part.untyped_storage().data_ptr() for part in found}) == 1
-    for part, one, other in zip(found, joined, plain, strict=True):
-        torch.testing.assert_close(part, other(x))
-        assert torch.equal(one.weight, other.weight)
-
-
-def test_joined_projections_learn_as_parted_ones_do() -> None:
-    plain, joined = layers(3), layers(3)
-    join_weights(joined)
-    x = torch.randn(2, 5, 6)
-    for of in (plain, joined):
-        torch.stack(project(x, of)).square().sum().backward()
+    expected = [layer(theirs) for layer in plain]
+    torch.autograd.backward(found, [torch.ones_like(part) * i for i, part in enumerate(found)])
+    torch.autograd.backward(expected, [torch.ones_like(p) * i for i, p in enumerate(expected)])
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(ours.grad, theirs.grad)
     for one, other in zip(joined, plain, strict=True):
         torch.testing.assert_close(one.weight.grad, other.weight.grad)
+        assert torch.equal(one.weight, other.weight)
 
 
 def test_a_changed_weight_counts_in_the_next_projection() -> None:
