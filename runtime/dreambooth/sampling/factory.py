@@ -23,6 +23,7 @@ from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError
 from dreambooth.pipeline.placement import Placement, placement
 from dreambooth.sampling.drawing import Batch, DrawingTask, ModelSource, no_picture, told
+from dreambooth.sampling.gate import Look, look_at
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.settings import BATCH_SIZE
 from dreambooth.sampling.troupe import Artist, troupe
@@ -71,7 +72,8 @@ def fill(
     while groups := _groups(states):
         try:
             for row in _produce(groups, sets, source):
-                states[row["set"]].add(row["index"], row["attempt"], row["sha256"])
+                look = Look.from_json(row["look"]) if "look" in row else None
+                states[row["set"]].add(row["index"], row["attempt"], row["sha256"], look)
                 present += 1
                 on_progress(min(present, total), total)
             for state in states:
@@ -230,22 +232,23 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
             **pictures.settings.to_json(),
             **pictures.provenance,
         }
+        picture = np.asarray(picture, dtype=np.uint8)
         try:
-            data = write_png(file, np.asarray(picture, dtype=np.uint8), metadata)
+            data = write_png(file, picture, metadata)
         except DreamBoothError as error:
             rows.append(told(error))
             continue
-        rows.append(
-            json.dumps(
-                {
-                    "set": request["set"],
-                    "index": request["index"],
-                    "attempt": request["attempt"],
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "spans": request.get("spans", []),
-                }
-            )
-        )
+        row = {
+            "set": request["set"],
+            "index": request["index"],
+            "attempt": request["attempt"],
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "spans": request.get("spans", []),
+        }
+        if pictures.gated:
+            # Here it costs nobody's time; the driver would have to read the file again.
+            row["look"] = look_at(picture).to_json()
+        rows.append(json.dumps(row))
     spans.note(Activity.WRITE_PICTURES, began, time.time())
     if lanes := spans.take():
         rows.append(json.dumps({"spans": lanes}))

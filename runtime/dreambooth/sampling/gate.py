@@ -6,6 +6,7 @@ the same picture twice. Such a candidate is refused and its index tries its next
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,20 @@ class Look:
     thumbnail: NDArray[np.float32]
     brightest: float
     deviation: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able, without loss; `from_json` is its inverse."""
+        return {
+            "thumbnail": self.thumbnail.tolist(),
+            "brightest": self.brightest,
+            "deviation": self.deviation,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Look":
+        """What `to_json` gave."""
+        thumbnail = np.array(value["thumbnail"], dtype=np.float32)
+        return cls(thumbnail, value["brightest"], value["deviation"])
 
 
 def look_at(picture: NDArray[np.uint8]) -> Look:

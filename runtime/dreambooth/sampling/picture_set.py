@@ -116,9 +116,9 @@ class PictureSetState:
                 seed = picture_seed(self.set.seed, self.set.prompt, index, attempt)
                 yield PictureRequest(index, attempt, self.set.prompt, seed)
 
-    def add(self, index: int, attempt: int, digest: str) -> None:
-        """Notes that a candidate has been written."""
-        self._candidates[index, attempt] = _Candidate(self.set.file(index, attempt), digest)
+    def add(self, index: int, attempt: int, digest: str, look: Look | None = None) -> None:
+        """Notes that a candidate has been written; without its `look` the file will be read."""
+        self._candidates[index, attempt] = _Candidate(self.set.file(index, attempt), digest, look)
 
     def settle(self) -> None:
         """Judges what can be judged and writes the manifest.

@@ -1,9 +1,11 @@
 """The quality gate."""
 
+import json
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dreambooth.sampling.gate import Verdict, judge, look_at
+from dreambooth.sampling.gate import Look, Verdict, judge, look_at
 
 
 def noise(seed: int) -> NDArray[np.uint8]:
@@ -27,3 +29,11 @@ def test_the_same_picture_again_is_refused_even_with_a_little_noise_on_it() -> N
 
 def test_a_different_picture_is_accepted() -> None:
     assert judge(look_at(noise(1)), [look_at(noise(0))]) is Verdict.ACCEPTED
+
+
+def test_a_look_travels_without_loss() -> None:
+    look = look_at(noise(3))
+    again = Look.from_json(json.loads(json.dumps(look.to_json())))
+    assert np.array_equal(again.thumbnail, look.thumbnail)
+    assert again.thumbnail.dtype == look.thumbnail.dtype
+    assert (again.brightest, again.deviation) == (look.brightest, look.deviation)

@@ -9,6 +9,7 @@ import pytest
 
 from dreambooth.errors import UserError
 from dreambooth.sampling.files import write_png
+from dreambooth.sampling.gate import look_at
 from dreambooth.sampling.picture_set import MANIFEST, MAX_ATTEMPTS, STALE_SECONDS, PictureSetState
 from dreambooth.workspace.atomic import read_json
 from tests.unit.sampling.conftest import a_set, fill_by_hand, from_seed, noise, spoiled
@@ -191,3 +192,13 @@ def test_a_picture_is_named_by_its_own_seed_alone_whatever_the_count(tmp_path: P
     assert few.items() <= many.items()
     assert np.array_equal(noise(few[0]), from_seed(next(PictureSetState(
         a_set(tmp_path / "s", 1)).requests())))  # fmt: skip
+
+
+def test_a_candidate_whose_look_is_known_is_judged_without_reading_it(tmp_path: Path) -> None:
+    pictures = a_set(tmp_path / "set", 2, gated=True)
+    state = PictureSetState(pictures)
+    state.add(0, 0, "digest", look_at(BLACK))
+    state.add(1, 0, "digest", look_at(noise(1)))
+    state.settle()
+    assert state.refused == {"black": 1}
+    assert [(request.index, request.attempt) for request in state.requests()] == [(0, 1)]
