@@ -10,6 +10,8 @@ import functools
 import itertools
 import json
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from types import GeneratorType, SimpleNamespace
@@ -21,6 +23,7 @@ import torch
 
 from dreambooth.pipeline.placement import Placement
 from dreambooth.sampling.drawing import ModelSource, PictureActor
+from dreambooth.training.group import GroupSettings, RayTrainRun, run_ray_train
 
 
 class Work:
@@ -55,6 +58,7 @@ def without_ray() -> Iterator[Work]:
         patch.setattr("ray.data.from_items", lambda rows, **_: _Batches.of(rows, work))
         patch.setattr("ray.train.torch.TorchTrainer", _trainer(work))
         patch.setattr("dreambooth.training.group.Relay", _Relay)
+        patch.setattr("dreambooth.training.group.start_ray_train", _start_ray_train)
         troupe = _Troupe(work)
         patch.setattr("dreambooth.stages.class_images.warm_up", lambda: None)
         for module in ("sampling.factory", "stages.class_images", "stages.train"):
@@ -154,6 +158,21 @@ def _trainer(work: Work) -> type[Any]:
                         raise
 
     return Trainer
+
+
+def _start_ray_train(settings: GroupSettings, relay: Any) -> RayTrainRun:
+    """Stands for Ray Train in another process: a thread of this one."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            run_ray_train(settings, relay, time.time())
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return RayTrainRun(future, cancel=lambda: None)
 
 
 class _Relay:

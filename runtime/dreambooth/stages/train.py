@@ -21,7 +21,7 @@ from dreambooth.workspace.digest import digest_of, tree_digest
 
 # Part of the inputs' digest. Raised when a change to the trainer changes weights.
 TRAINER_VERSION = 3
-# With less memory than this, who draws leaves while others train, and comes anew afterwards.
+# With less memory than this, who draws and who trains are there one after the other.
 ROOMY_BYTES = 8 * 10**9
 
 
@@ -38,7 +38,7 @@ class TrainStage:
     def prepare(self, context: StageContext) -> None:
         """Starts the workers if they take nothing from those who draw."""
         where = placement(context.job.cluster.workers)
-        if where.overlaps:
+        if where.overlaps and _has_room(where):
             self._start(context, where)
 
     def inputs(self, context: StageContext) -> dict[str, Any]:
@@ -140,9 +140,12 @@ class TrainStage:
 
 def _may_stay(where: Placement) -> bool:
     """Whether who draws stays while others train: not on their GPU, nor in memory they may need."""
-    if where.draws_elsewhere:
-        return True
-    return where.overlaps and not where.shares_gpu and usable_bytes() >= ROOMY_BYTES
+    return where.overlaps and not where.shares_gpu and _has_room(where)
+
+
+def _has_room(where: Placement) -> bool:
+    """Whether there is memory for who draws and who trains at a time."""
+    return where.draws_elsewhere or usable_bytes() >= ROOMY_BYTES
 
 
 def _finished(plan: Any) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dreambooth.workspace.atomic import remove_tree
 # Ray Train starts the workers again this often within one run of the stage.
 MAX_WORKER_FAILURES = 3
 # What a job waits at its end for a training that is done to leave.
-STOP_SECONDS = 30.0
+STOP_SECONDS = 5.0
 # What training waits for the memory of a process that drew on the GPU it shares.
 RELEASE_SECONDS, RELEASE_LOOK_SECONDS = 20.0, 0.05
 
@@ -42,11 +43,14 @@ class GroupSettings:
 
 
 class TrainingGroup:
-    """The workers of one training; `listener` is told every row they send."""
+    """The workers of one training; `listener` is told every row they send.
+
+    Ray Train is started in a process of Ray's. A thread of the driver would be in it when Ray is
+    stopped, and Ray ends a process of which a thread does that.
+    """
 
     def __init__(self, settings: GroupSettings, listener: Callable[[Row], None]) -> None:
         self._settings, self._listener = settings, listener
-        self._asked = time.time()
         self._over = threading.Event()
         self._done = False
         self._error: BaseException | None = None
@@ -54,8 +58,8 @@ class TrainingGroup:
         # checkpoints, which appear whole or not at all.
         remove_tree(settings.folder)
         self._relay = Relay(self._hear)
-        self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
-        self._thread.start()
+        self._run = start_ray_train(settings, self._relay.actor)
+        self._run.future.add_done_callback(self._ended)
 
     @property
     def lost(self) -> bool:
@@ -79,13 +83,17 @@ class TrainingGroup:
             raise self._error
 
     def close(self) -> None:
-        """Lets a training that is done leave; another is left to the end of Ray."""
+        """Lets a training that is done leave, and ends another."""
         with contextlib.suppress(Exception):
+            # Workers that are started anew have nothing to do.
             self._relay.give(None)
-        if not self._done:
-            return
-        with span(Activity.TRAIN_STOP):
-            self._thread.join(STOP_SECONDS)
+        if self._done:
+            with span(Activity.TRAIN_STOP), contextlib.suppress(Exception):
+                self._run.future.result(timeout=STOP_SECONDS)
+        self._run.cancel()
+        self._relay.close()
+        with contextlib.suppress(Exception):
+            remove_tree(self._settings.folder)
 
     def _hear(self, row: Row) -> None:
         if row.get("done"):
@@ -94,40 +102,63 @@ class TrainingGroup:
         else:
             self._listener(row)
 
-    def _fit(self) -> None:
-        try:
-            self._run_ray_train()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._over.set()
-            self._relay.close()
-            with contextlib.suppress(Exception):
-                remove_tree(self._settings.folder)
+    def _ended(self, run: "Future[None]") -> None:
+        self._error = run.exception()
+        self._over.set()
 
-    def _run_ray_train(self) -> None:
-        # Seconds long; here, so that nobody waits for it.
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
 
-        from dreambooth.training.worker import train_worker
+@dataclass(frozen=True)
+class RayTrainRun:
+    """Ray Train at work in another process.
 
-        settings, where = self._settings, self._settings.where
-        TorchTrainer(
-            train_worker,
-            train_loop_config={"relay": self._relay.actor, "asked": self._asked},
-            scaling_config=ScalingConfig(
-                num_workers=settings.workers,
-                use_gpu=where.trains_on_gpus,
-                resources_per_worker=where.trainer,
-            ),
-            torch_config=TorchConfig(backend=_backend(settings)),
-            run_config=RunConfig(
-                name="train",
-                storage_path=str(settings.folder),
-                failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
-            ),
-        ).fit()
+    Attributes:
+        future: Done when Ray Train has ended; with its error, if it gave up.
+        cancel: Ends it at once; nothing happens if it has ended.
+    """
+
+    future: "Future[None]"
+    cancel: Callable[[], object]
+
+
+def start_ray_train(settings: GroupSettings, relay: Any) -> RayTrainRun:
+    """Starts Ray Train, whose workers hear and tell through the actor `relay`."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Where the driver is: machines of workers come and go.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(run_ray_train).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    running = task.remote(settings, relay, time.time())
+
+    def cancel() -> None:
+        with contextlib.suppress(Exception):
+            ray.cancel(running, force=True)
+
+    return RayTrainRun(running.future(), cancel)
+
+
+def run_ray_train(settings: GroupSettings, relay: Any, asked: float) -> None:
+    """Runs Ray Train from its start to its end."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from dreambooth.training.worker import train_worker
+
+    TorchTrainer(
+        train_worker,
+        train_loop_config={"relay": relay, "asked": asked},
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.where.trains_on_gpus,
+            resources_per_worker=settings.where.trainer,
+        ),
+        torch_config=TorchConfig(backend=_backend(settings)),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(settings.folder),
+            failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
+        ),
+    ).fit()
 
 
 def _backend(settings: GroupSettings) -> str:
