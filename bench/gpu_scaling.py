@@ -1,11 +1,11 @@
 """Measures the product on two GPUs of one machine against one of them (NVLink, NCCL).
 
 Training with Ray Train and class images through the product's own stages, a worker that is killed,
-and what adding up gradients takes alone. The plan for more GPUs in docs/performance.md is computed
-from this and from what `bench.gpu` measured.
+and what adding up gradients takes alone. One GPU's figures are those of `bench.gpu`, which has to
+run before on the same machine; the plan for more GPUs in docs/performance.md is computed from both.
 
     python -m bench.gpu_scaling                       all sections, then the tables
-    python -m bench.gpu_scaling --section training    only these (may be given several times)
+    python -m bench.gpu_scaling --section full        only these (may be given several times)
     python -m bench.gpu_scaling --tables              only write the tables anew
     python -m bench.gpu_scaling --tiny --out FILE     tiny networks on CPUs, to try the bench
 """
@@ -53,10 +53,10 @@ def _scaling(name: str) -> Any:
 SECTIONS = {
     "prepare": Section(_prepare, 120),
     "machine": Section(_machine, 60),
-    "link": Section(_link, 90),
-    "training": Section(_scaling("training"), 600),
-    "drawing": Section(_scaling("drawing"), 480),
-    "recovery": Section(_scaling("recovery"), 180),
+    "link": Section(_link, 60),
+    "full": Section(_scaling("full"), 150),
+    "lora": Section(_scaling("lora"), 150),
+    "same-batch": Section(_scaling("same_batch"), 150),
 }
 
 

@@ -11,6 +11,7 @@ processes of its own; a section that is not run keeps the figures it has.
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ SECTIONS = {
     "job": Section(_job, 420),
     "stream": Section(_drawing("stream"), 90),
     "drawing": Section(_drawing("batches"), 150),
-    "training": Section(_training("batches"), 240),
+    "training": Section(_training("batches"), 300),
     "memory": Section(_training("memory_caps"), 150),
     "same-pictures": Section(_drawing("same_pictures"), 60),
     "loss-curves": Section(_training("loss_curves"), 120),
@@ -108,6 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
     parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
+    parser.add_argument("--runs", type=int, help="of the whole job, the first with cold caches (3)")
     parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
@@ -117,6 +119,8 @@ def main() -> None:
     if options.child:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
         return
+    if options.runs is not None:
+        os.environ["DREAMBOOTH_BENCH_RUNS"] = str(options.runs)
     if not options.tables:
         names = [name for name in options.section or SECTIONS if name not in options.without]
         if "prepare" not in names and not is_prepared(options.tiny):

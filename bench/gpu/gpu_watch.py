@@ -1,6 +1,7 @@
 """Memory and use of the GPUs while something else runs, as the driver sees them."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import threading
@@ -24,7 +25,7 @@ class Sample:
 
 
 class GpuWatch:
-    """Looks at all GPUs every fifth of a second; sees nothing where there are none."""
+    """Looks at the GPUs that may be used, every fifth of a second; without any it sees nothing."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -37,6 +38,7 @@ class GpuWatch:
             return
         command = [
             "nvidia-smi",
+            *_only_visible(),
             f"--query-gpu={FIELDS}",
             "--format=csv,noheader,nounits",
             "-lms",
@@ -68,3 +70,9 @@ class GpuWatch:
                 index, used, busy = (float(part) for part in line.split(","))
                 sample = Sample(time.monotonic(), int(index), used / 1024, busy / 100)
                 self.samples.append(sample)
+
+
+def _only_visible() -> list[str]:
+    """The option that leaves out GPUs which others work on."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [f"--id={visible}"] if visible else []

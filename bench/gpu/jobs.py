@@ -1,5 +1,6 @@
 """Jobs as users run them, and what their events and timelines say of speed."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -22,6 +23,8 @@ COMMAND = [
     "-c",
     "import sys; from dreambooth.cli.main import main; sys.exit(main())",
 ]
+RAY_LOGS = Path("/tmp/ray/session_latest/logs")
+MOST_LOGS, LAST_LINES = 6, 40
 # Reports closer together than this belong to one batch of pictures.
 BURST_SECONDS = 0.25
 
@@ -83,10 +86,11 @@ def run_job(
                     listen(process.pid, events[-1][1])
             status = process.wait()
         seconds = time.monotonic() - began
+    folder = workspace / "jobs" / manifest.stem
     if status != 0:
+        _tell_what_is_known(folder)
         last = events[-1][1] if events else {}
         raise RuntimeError(f"the job ended with status {status}: {last.get('message', '')}")
-    folder = next(iter((workspace / "jobs").glob(f"{manifest.stem}*")))
     training = read_json(folder / "training.json") or {}
     runs = (read_json(folder / "timeline.json") or {}).get("runs") or [{}]
     return JobRun(
@@ -101,6 +105,20 @@ def run_job(
         },
         workspace,
     )
+
+
+def _tell_what_is_known(folder: Path) -> None:
+    """Prints the end of a failed job's log and of what Ray's processes complained about."""
+    logs = [folder / "log.txt"]
+    with contextlib.suppress(OSError):
+        session = RAY_LOGS.resolve()
+        complaints = [file for file in session.glob("*.err") if file.stat().st_size]
+        logs += sorted(complaints, key=lambda file: file.stat().st_mtime)[-MOST_LOGS:]
+        logs += sorted((session / "train").glob("*.log"))[:MOST_LOGS]
+    for file in logs:
+        with contextlib.suppress(OSError):
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            print(f"-- {file}", *lines[-LAST_LINES:], sep="\n", flush=True)
 
 
 Events = Sequence[tuple[float, dict[str, Any]]]

@@ -9,7 +9,13 @@ from bench.gpu.jobs import stage_times, steady_pictures, steady_steps
 from bench.tables import ROOT, between
 from dreambooth.workspace.atomic import read_json
 
-MACHINE = {"processor": "a CPU", "cores": 2, "gpu": "a GPU", "python": "3.12", "versions": {}}
+MACHINE: dict[str, Any] = {
+    "processor": "a CPU",
+    "cores": 2,
+    "gpu": "a GPU",
+    "python": "3.12",
+    "versions": {},
+}
 
 
 def progress(stage: str, **values: Any) -> dict[str, Any]:
@@ -72,22 +78,34 @@ def test_the_notebooks_job_is_its_loops_multiplied_and_its_loading() -> None:
     assert job["all"] == pytest.approx(job["class_images"] + 4 + 40 + 3 + 5 + 4 * 2)
 
 
-def scaling_results() -> dict[str, Any]:
-    sent = {"engine": {"allReduce": {"bytes": 2_000_000_000}}}
-    return {
-        "machine": MACHINE,
-        "link": {"bus": 200e9},
-        "training": [
-            {"method": "full", "workers": 1, "pairs": 2, "ms": 50.0, "training": {}},
-            {"method": "full", "workers": 2, "pairs": 4, "ms": 52.0, "training": sent},
-        ],
-    }
+SENT = {"engine": {"allReduce": {"bytes": 2_000_000_000}}}
+TWO_GPUS: dict[str, Any] = {
+    "machine": MACHINE,
+    "link": {"bus": 200e9},
+    "full": {"ms": 52.0, "training": SENT, "images_a_second": 9.8},
+    "same-batch": {"ms": 30.0, "training": SENT, "losses": [1.01, 2.0]},
+}
+ONE_GPU: dict[str, Any] = {
+    "job": [{"step_ms": 50.0, "class_images_a_second": 5.0, "losses": [1.0, 2.0, 3.0]}]
+}
 
 
 def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
-    one, two = scaling_results()["training"]
     # Two workers send each byte once over their link: 10 ms alone, of which 2 show.
-    assert scaling_tables.hidden_share(scaling_results(), one, two) == pytest.approx(0.2)
+    share = scaling_tables.hidden_share(TWO_GPUS, 50.0, TWO_GPUS["full"])
+    assert share == pytest.approx(0.2)
+
+
+def test_two_gpus_are_compared_with_one_by_what_they_do_a_second() -> None:
+    rows = {line[0]: line[1:] for line in scaling_tables.scaling_lines(TWO_GPUS, ONE_GPU)}
+    assert rows["full, 2 pairs each"][:4] == ["50.0 ms", "52.0 ms", "1.92×", "20%"]
+    assert rows["full, 1 pair each, 2 on one"][:3] == ["50.0 ms", "30.0 ms", "1.67×"]
+    assert rows["class images"][2] == "1.96×"
+
+
+def test_losses_of_two_workers_are_compared_with_those_of_one() -> None:
+    assert scaling_tables.losses_apart(TWO_GPUS, ONE_GPU) == pytest.approx(0.01)
+    assert scaling_tables.losses_apart({}, ONE_GPU) is None
 
 
 def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> None:
@@ -99,12 +117,13 @@ def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> Non
 
 
 def test_nothing_is_planned_without_measurements() -> None:
-    assert scaling_tables.scaling_tables({}) == {}
+    assert scaling_tables.scaling_tables({}, {}) == {}
     assert tables.gpu_tables({}) == {}
 
 
 def test_the_document_shows_the_figures_that_were_measured() -> None:
     results = ROOT / "bench" / "results"
-    shown = tables.gpu_tables(read_json(results / "gpu.json") or {})
-    shown |= scaling_tables.scaling_tables(read_json(results / "gpu_scaling.json") or {})
+    one_gpu = read_json(results / "gpu.json") or {}
+    two_gpus = read_json(results / "gpu_scaling.json") or {}
+    shown = tables.gpu_tables(one_gpu) | scaling_tables.scaling_tables(two_gpus, one_gpu)
     assert {name: between(tables.DOCUMENT, name) for name in shown} == shown
