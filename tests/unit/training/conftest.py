@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.models.family import ModelFamily
 from dreambooth.sampling.settings import SamplingSettings
 from dreambooth.training.distributed import Alone
 from dreambooth.training.latents import encode_pictures
@@ -78,7 +78,7 @@ def class_images(tmp_path: Path) -> list[Path]:
 
 
 def make_trainer(
-    model: StableDiffusion,
+    model: ModelFamily,
     photos: list[Path],
     class_images: list[Path],
     wanted: TrainerSettings,
