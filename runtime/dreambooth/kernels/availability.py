@@ -2,7 +2,10 @@
 
 import importlib.util
 import os
+import shutil
+import sysconfig
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -35,7 +38,21 @@ def _reason(device: torch.device, interpreted: bool) -> str | None:
         return "torch sees no CUDA device"
     if torch.version.hip is not None:
         return "the kernels were written for NVIDIA GPUs"
+    if not _can_compile():
+        return "Triton needs a C compiler and Python's headers (gcc or clang, Python.h)"
     capability = torch.cuda.get_device_capability(device)
     if capability < MINIMUM_CAPABILITY:
         return f"the GPU's compute capability is {capability[0]}.{capability[1]}, below 8.0"
     return None
+
+
+def _can_compile() -> bool:
+    """Whether Triton can compile what launches a kernel."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return any(map(shutil.which, names)) and _headers().is_file()
+
+
+def _headers() -> Path:
+    # Debian's own scheme names a folder that doesn't have them; Triton does the same.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    return Path(sysconfig.get_path("include", scheme)) / "Python.h"
