@@ -28,7 +28,11 @@ def load_machine(folder: str, lora: str | None, device: torch.device) -> Machine
     Raises:
         UserError: If the model cannot be loaded.
     """
-    model = load_model(Path(folder))
+    if device.type == "cuda" and lora is None:
+        # Half as many bytes to read and send; the device turns them into what it computes with.
+        model = load_model(Path(folder), torch.float16).to(device)
+    else:
+        model = load_model(Path(folder))
     if lora is not None:
         model.load_lora(Path(lora))
     model = model.to(device, sampling_dtype(device))
