@@ -15,7 +15,12 @@ from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.quality.encoders import load_encoder
-from dreambooth.sampling.devices import compute_repeatably, physical_threads, this_device
+from dreambooth.sampling.devices import (
+    compute_repeatably,
+    keep_compiled,
+    physical_threads,
+    this_device,
+)
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.spans import Activity, span
 from dreambooth.training.checkpoint import CheckpointStore
@@ -191,6 +196,7 @@ def _time_is_up(plan: TrainingPlan, trainer: Trainer) -> bool:
 
 
 def _prepare(world: World) -> torch.device:
+    keep_compiled()
     device = this_device()
     if world.size > 1 and device.type == "cuda":
         import ray.train.torch
