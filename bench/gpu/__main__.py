@@ -78,6 +78,15 @@ def _training(name: str) -> Any:
     return measure
 
 
+def _family(name: str) -> Any:
+    def measure(tiny: bool) -> Any:
+        from bench.gpu import other_families
+
+        return getattr(other_families, name)(tiny)
+
+    return measure
+
+
 def _job(tiny: bool) -> Iterator[dict[str, Any]]:
     from bench.gpu.whole_job import whole_jobs
 
@@ -99,6 +108,8 @@ SECTIONS = {
     "same-pictures": Section(_drawing("same_pictures"), 60),
     "loss-curves": Section(_training("loss_curves"), 120),
     "updates-kept": Section(_training("updates_kept"), 90),
+    "sdxl": Section(_family("sdxl"), 150),
+    "sd3": Section(_family("sd3"), 150),
 }
 
 

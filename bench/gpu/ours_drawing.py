@@ -26,7 +26,7 @@ def batches(tiny: bool) -> Iterator[dict[str, Any]]:
     for batch in (1, 2) if tiny else (1, 4, 16, 32):
         row: dict[str, Any] = {"batch": batch, "load_s": loading}
         try:
-            row |= _measure(machine, batch)
+            row |= measure(machine, batch)
         except torch.cuda.OutOfMemoryError:
             row["failed"] = "out of memory"
         machine.release()
@@ -100,7 +100,8 @@ def _machine(tiny: bool) -> tuple[Machine, float]:
     return machine, time.perf_counter() - began
 
 
-def _measure(machine: Machine, batch: int) -> dict[str, Any]:
+def measure(machine: Machine, batch: int) -> dict[str, Any]:
+    """Seconds a picture in batches of `batch`, from the difference of two numbers of steps."""
     requests = _requests(batch)
     began = time.perf_counter()
     _sample(machine, requests, _settings(2))

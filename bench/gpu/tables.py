@@ -31,6 +31,7 @@ def gpu_tables(results: Results) -> dict[str, str]:
         "gpu-training": training_table(results),
         "gpu-memory": memory_table(results),
         "gpu-numerics": numerics_table(results),
+        "gpu-families": families_table(results),
     }
     return {name: table(lines) + caption for name, lines in parts.items() if len(lines) > 1}
 
@@ -247,6 +248,22 @@ def numerics_table(results: Results) -> Lines:
             ],
             ["for comparison, two seeds", f"{same['mean_between_seeds']:.1f}"],
         ]
+    return lines
+
+
+def families_table(results: Results) -> Lines:
+    """Larger models, at 1024 pixels."""
+    lines = [["Model", "Work", "Time", "Images/s", "Memory"]]
+    for row in _list(results, "sdxl") + _list(results, "sd3"):
+        if "failed" in row:
+            continue
+        if "ms" in row:
+            work, spent = row["work"], f"{row['ms']:.0f} ms a step"
+        else:
+            work = f"a picture, {row['batch']} at once"
+            spent = f"{row['seconds_a_picture']:.2f} s"
+        images, peak = f"{row['images_a_second']:.2f}", _gib(row.get("peak_gib"))
+        lines.append([row["family"], work, spent, images, peak])
     return lines
 
 
