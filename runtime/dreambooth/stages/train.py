@@ -12,6 +12,7 @@ from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.memory import usable_bytes
 from dreambooth.pipeline.placement import Placement, placement
 from dreambooth.pipeline.progress import StageName
+from dreambooth.pipeline.ray_session import joins_cluster
 from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.class_images import class_image_files
 from dreambooth.stages.photos import photo_files
@@ -144,8 +145,8 @@ def _may_stay(where: Placement) -> bool:
 
 
 def _has_room(where: Placement) -> bool:
-    """Whether there is memory for who draws and who trains at a time."""
-    return where.draws_elsewhere or usable_bytes() >= ROOMY_BYTES
+    """Whether there is memory for who draws and who trains at a time; a cluster's has been chosen."""
+    return where.draws_elsewhere or joins_cluster() or usable_bytes() >= ROOMY_BYTES
 
 
 def _finished(plan: Any) -> dict[str, Any] | None:
