@@ -145,7 +145,7 @@ def _may_stay(where: Placement) -> bool:
 
 
 def _has_room(where: Placement) -> bool:
-    """Whether there is memory for who draws and who trains at a time; a cluster's has been chosen."""
+    """Whether who draws and who trains find memory at a time; a cluster's has been chosen."""
     return where.draws_elsewhere or joins_cluster() or usable_bytes() >= ROOMY_BYTES
 
 
