@@ -23,7 +23,13 @@ from dreambooth.models.load import load_model
 from dreambooth.sampling.devices import prepare_process, sampling_dtype
 from dreambooth.sampling.machines import load_machine
 from dreambooth.sampling.sampler import Sampler
-from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings, picture_seed
+from dreambooth.sampling.settings import (
+    BATCH_SIZE,
+    PictureRequest,
+    SamplingSettings,
+    picture_seed,
+)
+from dreambooth.sampling.studio import draw as draw_list
 from dreambooth.training.distributed import Alone
 from dreambooth.training.latents import encode_pictures, to_pixels
 from dreambooth.training.schedule import PairSchedule
@@ -47,8 +53,11 @@ def generation_rates(ours: str, rounds: int) -> dict[str, float]:
     device = prepare_process()
     prompt = Subject("robot").prompt
     settings = SamplingSettings(EMOJI.scheduler, EMOJI.sampling_steps, EMOJI.guidance)
-    sampler = load_machine(str(MODEL), None, device).sampler
-    seeds = [picture_seed(0, prompt, index, 0) for index in range(BATCH_SIZE)]
+    machine = load_machine(str(MODEL), None, device)
+    requests = [
+        PictureRequest(index, 0, prompt, picture_seed(0, prompt, index, 0))
+        for index in range(BATCH_SIZE)
+    ]
     plain = Pipeline(MODEL)
     half = Pipeline(MODEL, sampling_dtype(device))
     batch = [prompt] * BATCH_SIZE
@@ -58,7 +67,7 @@ def generation_rates(ours: str, rounds: int) -> dict[str, float]:
             plain.draw([prompt], settings)
 
     contenders = [
-        Contender(ours, BATCH_SIZE, lambda: sampler.sample(batch, seeds, settings)),
+        Contender(ours, BATCH_SIZE, lambda: list(draw_list(machine, requests, settings))),
         Contender("diffusers, a picture a call", ONE_BY_ONE_A_ROUND, one_by_one),
         Contender("diffusers, 8 a call", BATCH_SIZE, lambda: plain.draw(batch, settings)),
     ]
