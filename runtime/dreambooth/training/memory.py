@@ -84,12 +84,11 @@ def latents_place(device: torch.device, cached: Iterable[Tensor]) -> Place:
 
 def free_bytes(device: torch.device) -> int:
     """What this process may still allocate on a GPU, its own cap considered."""
-    # Not every one of these functions takes a device without a number.
-    index = torch.cuda.current_device() if device.index is None else device.index
-    free, total = torch.cuda.mem_get_info(index)
-    reserved = torch.cuda.memory_reserved(index)
-    allocated = torch.cuda.memory_allocated(index)
-    cap = int(torch.cuda.get_per_process_memory_fraction(index) * total)
+    with torch.cuda.device(device):
+        free, total = torch.cuda.mem_get_info()
+        reserved = torch.cuda.memory_reserved()
+        allocated = torch.cuda.memory_allocated()
+        cap = int(torch.cuda.get_per_process_memory_fraction() * total)
     return min(free + reserved, cap) - allocated
 
 

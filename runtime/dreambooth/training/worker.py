@@ -198,14 +198,13 @@ def _time_is_up(plan: TrainingPlan, trainer: Trainer) -> bool:
 def _prepare(world: World) -> torch.device:
     keep_compiled()
     device = this_device()
-    if world.size > 1 and device.type == "cuda":
-        import ray.train.torch
-
-        device = ray.train.torch.get_device()
     if device.type == "cuda":
-        # Ray Train has set the one that is this worker's; some of torch asks for its number.
-        number = torch.cuda.current_device() if device.index is None else device.index
-        device = torch.device("cuda", number)
+        # With its number, which some of torch asks for.
+        device = torch.device("cuda", torch.cuda.current_device())
+        if world.size > 1:
+            import ray.train.torch
+
+            device = ray.train.torch.get_device()
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
