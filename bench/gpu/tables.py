@@ -30,6 +30,7 @@ def gpu_tables(results: Results) -> dict[str, str]:
         "gpu-drawing": drawing_table(results),
         "gpu-training": training_table(results),
         "gpu-memory": memory_table(results),
+        "gpu-break-even": break_even_table(results),
         "gpu-numerics": numerics_table(results),
         "gpu-families": families_table(results),
     }
@@ -171,6 +172,27 @@ def drawing_table(results: Results) -> Lines:
                 _gib(row["peak_gib"]),
             ]
         )
+    return lines
+
+
+def break_even_table(results: Results) -> Lines:
+    """After how many pictures and steps what is prepared has paid, against the notebook's loops."""
+    batches = [r for r in _list(results, "drawing") if "seconds_a_picture" in r]
+    theirs = _rows(results, "notebook-generation").get("seconds_a_picture")
+    lines = [["Work", "Set-up", "Saved by each", "Pays after"]]
+    if batches and theirs:
+        best = min(batches, key=lambda row: row["seconds_a_picture"])
+        saved = theirs - best["seconds_a_picture"]
+        pictures = f"{best['setup_s'] / saved:.0f} pictures"
+        lines.append(["drawing", f"{best['setup_s']:.1f} s", f"{saved:.2f} s", pictures])
+    training, theirs = (
+        _training_row(results, "full", 2),
+        _rows(results, "notebook-training").get("ms"),
+    )
+    if "ms" in training and theirs:
+        saved = theirs - training["ms"]
+        steps = f"{training['setup_s'] * 1e3 / saved:.0f} steps"
+        lines.append(["training", f"{training['setup_s']:.1f} s", f"{saved:.0f} ms", steps])
     return lines
 
 
