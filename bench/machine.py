@@ -6,13 +6,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "ray")
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, GPU, and versions of what computes."""
+    # Seconds long, and of no use to those who only read what was described.
+    import torch
+
     versions = {}
     for name in PACKAGES:
         try:
