@@ -6,6 +6,7 @@ card, fail on a small one, and cost five pictures as much as sixteen. There a pi
 its batch in the last bits of half precision, as it depends on the make of the GPU.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,8 @@ FULL_CALL = 48 * 64 * 64
 # what Stable Diffusion 1.4 was seen to take, and as much again. They only say where to begin.
 DENOISING_BYTES = 32 * 1024
 DECODING_BYTES = 5 * 1024
+# What a size costs that the process has not drawn in yet, in pictures: about three seconds.
+NEW_SIZE = 12
 # Of the memory that is free, for decoding, which goes on beside the next batch.
 DECODING_SHARE = 0.25
 MOST_DECODED = 8
@@ -62,20 +65,23 @@ class FixedBatches:
 
 
 class FittingBatches:
-    """Batches of one size, up to `largest`, that leave next to nothing to be filled up.
+    """Batches of one size, up to `largest`, that leave little to be filled up.
 
     One size, because each costs seconds of its own: kernels are chosen and compiled for it, a
-    graph is captured.
+    graph is captured. So sizes that are known already are taken if they waste less than that.
     """
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, known: set[int] | None = None) -> None:
+        """`known` are sizes drawn in before; those drawn in are added."""
         self.largest = largest
+        self._known = set() if known is None else known
         self._size = 0
 
     def next(self, left: int) -> int:
         """As many as there are, up to the size; the first call chooses it for all that is left."""
         if not self._size:
-            self._size = best_size(left, self.largest)
+            self._size = best_size(left, self.largest, self._known)
+            self._known.add(self._size)
         return min(left, self._size)
 
     def rows(self, pictures: int) -> int:
@@ -90,12 +96,23 @@ class FittingBatches:
         self._size = 0
 
 
-def best_size(count: int, largest: int) -> int:
-    """The size from half of `largest` up that computes least for `count` pictures."""
-    if count <= largest:
-        return count
-    sizes = range(_part(largest, 2), largest + 1)
-    return min(sizes, key=lambda size: (size * _part(count, size), -size))
+def best_size(count: int, largest: int, known: Collection[int] = ()) -> int:
+    """The size that costs least for `count` pictures, none below half of `largest` needlessly.
+
+    Args:
+        count: How many there are.
+        largest: The largest size allowed.
+        known: Sizes that cost nothing but what they compute.
+    """
+    smallest = min(count, _part(largest, 2))
+    sizes = {count} if count <= largest else set(range(smallest, largest + 1))
+    sizes.update(size for size in known if smallest <= size <= largest)
+
+    def cost(size: int) -> tuple[int, int]:
+        new = 0 if size in known else NEW_SIZE
+        return size * _part(count, size) + new, -size
+
+    return min(sizes, key=cost)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class GpuMachine:
         self._device = device
         self._graphed = GraphedDenoiser(EagerDenoiser(model))
         self._largest: dict[int, int] = {}
+        self._sizes: dict[int, set[int]] = {}
         self._decoder = StreamDecoder(model, device, MOST_DECODED)
         self.sampler = Sampler(model, device, denoiser=self._graphed, decoder=self._decoder)
 
@@ -91,7 +92,8 @@ class GpuMachine:
             )
             self._largest[rows_a_picture] = fits.batch
             self._decoder.together = fits.decoded
-        return FittingBatches(self._largest[rows_a_picture])
+        known = self._sizes.setdefault(rows_a_picture, set())
+        return FittingBatches(self._largest[rows_a_picture], known)
 
     def release(self) -> None:
         """Drops the graphs and hands unused memory back."""

@@ -57,6 +57,30 @@ def test_batches_are_neither_too_large_nor_needlessly_small(count: int, largest:
     assert count <= computed <= least
 
 
+@pytest.mark.parametrize(
+    ("count", "known", "size"),
+    [
+        (4, {5, 20}, 5),
+        (5, {20}, 5),
+        (8, {20}, 20),
+        (200, {5}, 20),
+        (195, {20}, 20),
+        (199, {13, 24}, 13),
+        (4, {30}, 4),
+    ],
+)
+def test_a_size_that_is_known_is_taken_unless_it_wastes_more_than_a_new_one_costs(
+    count: int, known: set[int], size: int
+) -> None:
+    assert best_size(count, 24, known) == size
+
+
+def test_later_lists_know_the_sizes_of_earlier_ones() -> None:
+    known: set[int] = set()
+    assert cut(FittingBatches(24, known), 5) == [(5, 5)]
+    assert cut(FittingBatches(24, known), 4) == [(4, 5)]
+
+
 def test_too_little_memory_halves_what_was_too_much_down_to_one_picture() -> None:
     batches = FittingBatches(24)
     tried = []

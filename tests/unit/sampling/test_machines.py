@@ -74,6 +74,9 @@ def test_a_gpu_is_asked_for_its_memory_once_for_each_kind_of_call(
     gpu["free"] = 0
     assert machine.batches(GUIDED).next(10**6) == guided.next(10**6)
     assert machine.batches(GUIDED).next(5) == 5
+    # The next list is drawn in a size that is known.
+    fewer = machine.batches(GUIDED)
+    assert (fewer.next(4), fewer.rows(4)) == (4, 5)
 
 
 @pytest.mark.parametrize("make", [make_tiny_xl, make_tiny_sd3])
