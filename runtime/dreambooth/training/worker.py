@@ -107,6 +107,8 @@ def _make_trainer(
     if plan.encoder is None:
         # Nothing is drawn before the end, and then from the files.
         model.autoencoder.to("cpu")
+    # Trying cuDNN's algorithms takes longer than encoding does; for hundreds of steps it pays.
+    torch.backends.cudnn.benchmark = device.type == "cuda"
     schedule = PairSchedule(plan.seed, len(data.photos), len(data.class_images), plan.batch_size)
     with span(Activity.CAPTURE):
         return Trainer(model, data, schedule, plan.settings, world, device)
@@ -206,7 +208,6 @@ def _prepare(world: World) -> torch.device:
 
             device = ray.train.torch.get_device()
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
         compute_repeatably()
         # Workers of one machine share its cores.

@@ -11,7 +11,7 @@ from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
 
 # What a checkpoint is taken to cost: a network volume writes about this much a second. Measured
 # speeds would make it depend on chance which checkpoints there are.
-BYTES_PER_SECOND = 1e9
+BYTES_PER_SECOND = 4e8
 
 
 class BackgroundWriter:
