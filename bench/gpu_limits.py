@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.gpu.sections import Section, run_all, run_child
+from bench.gpu.sections import Section, group_of, run_all, run_child
 
 if TYPE_CHECKING:
     from bench.gpu.architecture import Architecture
@@ -46,7 +46,7 @@ def _flops(tiny: bool) -> dict[str, Any]:
     counted["picture"] = picture_flops(counted)
     counted["step_2_2"] = step_flops(counted, 4)
     for name, value in counted.items():
-        text = value if isinstance(value, dict) else f"{value / 1e9:.2f} GFLOP"
+        text = value if isinstance(value, dict | str) else f"{value / 1e9:.2f} GFLOP"
         print(f"{name}: {text}", flush=True)
     return counted
 
@@ -114,7 +114,7 @@ def _section(measure: Callable[..., Any], *arguments: Any, seconds: float) -> Se
 
 SECTIONS = {
     "ceilings": Section(_ceilings, 60),
-    "flops": Section(_flops, 60),
+    "flops": Section(_flops, 300),
     "forwards": _section(_forwards, "PLAIN_WAYS", (32, 64), seconds=120),
     "forwards-fused": _section(_forwards, "FUSED_WAYS", (16, 32, 64), seconds=90),
     "decoders": _section(_decoders, "PLAIN_WAYS", (8,), seconds=60),
@@ -135,7 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
+    parser.add_argument(
+        "--section",
+        action="append",
+        type=group_of(SECTIONS),
+        help="only this; may be given several times; a+b share a process",
+    )
     parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
     parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")

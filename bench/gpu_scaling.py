@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu.scratch import is_prepared
-from bench.gpu.sections import Section, run_all, run_child
+from bench.gpu.sections import Section, group_of, run_all, run_child
 from bench.tables import ROOT
 from dreambooth.workspace.atomic import read_json
 
@@ -65,7 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
+    parser.add_argument(
+        "--section",
+        action="append",
+        type=group_of(SECTIONS),
+        help="only this; may be given several times; a+b share a process",
+    )
     parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")

@@ -5,7 +5,8 @@ weights, made once in DREAMBOOTH_BENCH_SCRATCH (/tmp/dreambooth-bench). Every se
 processes of its own; a section that is not run keeps the figures it has.
 
     python -m bench.gpu                       all sections, then the tables in docs/performance.md
-    python -m bench.gpu --section job         only these (may be given several times)
+    python -m bench.gpu --section job         only this (may be given several times; joined by +
+                                              sections share a process, which is started once)
     python -m bench.gpu --tables              only write the tables anew
     python -m bench.gpu --tiny --out FILE     with tiny networks, to try the bench; no tables
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu.scratch import is_prepared
-from bench.gpu.sections import Section, run_all, run_child
+from bench.gpu.sections import Section, group_of, run_all, run_child
 from bench.gpu.tables import RESULTS, write_tables
 from dreambooth.workspace.atomic import read_json
 
@@ -26,11 +27,11 @@ BUDGET_SECONDS = 1800.0
 
 def _limit(tiny: bool) -> dict[str, Any]:
     from bench.gpu.architecture import SD14, TINY
-    from bench.gpu.ceilings import ceilings, count, picture_flops, step_flops
+    from bench.gpu.ceilings import ceilings, counted_before, picture_flops, step_flops
     from bench.machine import describe_machine
 
     measured = ceilings(256, 2**20) if tiny else ceilings()
-    counted = count(TINY if tiny else SD14)
+    counted = counted_before(TINY if tiny else SD14)
     rate = max(measured["matmul_bf16"], measured["matmul_fp16"])
     pictures, steps = picture_flops(counted), step_flops(counted, 4)
     found = {
@@ -118,7 +119,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this (several)")
+    parser.add_argument(
+        "--section",
+        action="append",
+        type=group_of(SECTIONS),
+        help="only this; may be given several times; a+b share a process",
+    )
     parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
     parser.add_argument("--runs", type=int, help="of the whole job, the first with cold caches (3)")
     parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")

@@ -24,7 +24,7 @@ STEPS_BEFORE_TIMING = 5
 
 def notebook_generation(tiny: bool) -> dict[str, Any]:
     """`StableDiffusionCallable`: half precision, one picture a call, 50 PNDM steps."""
-    pictures = 2 if tiny else 7
+    pictures = 2 if tiny else 4
     pipeline, loading = _pipeline(tiny)
     seconds = []
     for _ in range(pictures):
@@ -63,7 +63,7 @@ def peer_generation(tiny: bool) -> dict[str, Any]:
 
 def notebook_training(tiny: bool) -> dict[str, Any]:
     """The notebook's `train_fn` at 2 + 2 pictures: bfloat16 weights, the VAE in every step."""
-    steps = 4 if tiny else 40
+    steps = 4 if tiny else 25
     clock = _Clock(tiny)
     config = notebook.NotebookConfig(
         model_folder(tiny),
@@ -83,7 +83,7 @@ def notebook_training(tiny: bool) -> dict[str, Any]:
 
 def peer_training(tiny: bool) -> dict[str, Any]:
     """Diffusers' script at 2 + 2 with `--mixed_precision bf16` and `--train_text_encoder`."""
-    steps = 4 if tiny else 25
+    steps = 4 if tiny else 20
     clock = _Clock(tiny)
     loop = DreamBoothLoop(
         model_folder(tiny),

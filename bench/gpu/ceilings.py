@@ -8,9 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu.architecture import Architecture, parameters
 from bench.gpu.timing import milliseconds, this_device
+from bench.tables import ROOT
+from dreambooth.workspace.atomic import read_json
 
 SIDE = 8192
 COPY_BYTES = 4 * 2**30
+COUNTED = ROOT / "bench" / "results" / "flops.json"
 
 
 def ceilings(side: int = SIDE, copy_bytes: int = COPY_BYTES) -> dict[str, float]:
@@ -38,6 +41,12 @@ def short(dtype: torch.dtype) -> str:
     return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[dtype]
 
 
+def counted_before(architecture: Architecture) -> dict[str, Any]:
+    """As `count`, from what `bench.gpu_limits` has counted, for it is the same on any machine."""
+    known: dict[str, Any] = (read_json(COUNTED) or {}).get("flops", {})
+    return known if known.get("architecture") == architecture.name else count(architecture)
+
+
 def count(architecture: Architecture) -> dict[str, Any]:
     """Parameters, and FLOPs for one sample, of each network; nothing is computed."""
     with torch.device("meta"):
@@ -51,7 +60,8 @@ def count(architecture: Architecture) -> dict[str, Any]:
         "vae_decoder": lambda: vae.decoder(latents),
     }
     found: dict[str, Any] = {
-        "parameters": {"unet": parameters(unet), "text": parameters(text), "vae": parameters(vae)}
+        "architecture": architecture.name,
+        "parameters": {"unet": parameters(unet), "text": parameters(text), "vae": parameters(vae)},
     }
     for name, forward in work.items():
         found[name] = _flops(forward)

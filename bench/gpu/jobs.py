@@ -24,6 +24,7 @@ COMMAND = [
     "import sys; from dreambooth.cli.main import main; sys.exit(main())",
 ]
 RAY_LOGS = Path("/tmp/ray/session_latest/logs")
+PROGRESS_SECONDS = 2.0
 MOST_LOGS, LAST_LINES = 6, 40
 # Reports closer together than this belong to one batch of pictures.
 BURST_SECONDS = 0.25
@@ -68,6 +69,7 @@ def run_job(
         RuntimeError: If it fails.
     """
     watch = GpuWatch()
+    narrator = _Narrator(workspace / "jobs" / manifest.stem / "timeline.json")
     command = [*COMMAND, "run", str(manifest), "--workspace", str(workspace), "--json"]
     events: list[tuple[float, dict[str, Any]]] = []
     with watch.watching():
@@ -82,6 +84,7 @@ def run_job(
             assert process.stdout is not None
             for line in process.stdout:
                 events.append((time.monotonic() - began, json.loads(line)))
+                narrator.hear(*events[-1])
                 if listen is not None:
                     listen(process.pid, events[-1][1])
             status = process.wait()
@@ -105,6 +108,38 @@ def run_job(
         },
         workspace,
     )
+
+
+class _Narrator:
+    """Prints how far a job is, as it goes: a run that is cut off shall say where its time went."""
+
+    def __init__(self, timeline: Path) -> None:
+        self._timeline = timeline
+        self._told: set[tuple[Any, ...]] = set()
+        self._last = 0.0
+
+    def hear(self, at: float, event: dict[str, Any]) -> None:
+        """Takes an event that came `at` seconds after the command."""
+        kind = event["kind"]
+        if kind == "stageProgress" and at - self._last < PROGRESS_SECONDS:
+            return
+        self._last = at
+        words = [str(event[key]) for key in ("stage", "done", "total", "message") if key in event]
+        print(f"   {at:6.1f} s {kind} {' '.join(words)}", flush=True)
+        self.tell_spans()
+
+    def tell_spans(self) -> None:
+        """Prints what the timeline has since the last time."""
+        runs = (read_json(self._timeline) or {}).get("runs") or [{}]
+        for span in runs[-1].get("spans", []):
+            key = (span["process"], span["activity"], span["start"], span["count"])
+            if key not in self._told:
+                self._told.add(key)
+                print(
+                    f"          {span['start']:6.1f}–{span['end']:6.1f} {span['process']}: "
+                    f"{span['activity']} {span['seconds']:.1f} s × {span['count']}",
+                    flush=True,
+                )
 
 
 def _tell_what_is_known(folder: Path) -> None:

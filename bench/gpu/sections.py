@@ -5,11 +5,13 @@ than there is time, and memory that one part leaves allocated would be missing i
 know nothing of each other, and what one cannot measure costs only its own figures.
 """
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,62 +36,106 @@ class Section:
     seconds: float
 
 
-def run_child(sections: Mapping[str, Section], name: str, tiny: bool, file: Path) -> None:
-    """Measures one section in this process and writes what it gives to `file`, as it comes."""
-    found = sections[name].measure(tiny)
-    if not isinstance(found, Iterator):
-        write_json(file, found)
-        return
-    rows: list[Any] = []
-    for row in found:
-        rows.append(row)
-        write_json(file, rows)
+TOGETHER = "+"
+
+
+def group_of(sections: Mapping[str, Section]) -> Callable[[str], str]:
+    """What checks an argument: a section's name, or several, joined by a plus."""
+
+    def check(value: str) -> str:
+        unknown = [name for name in value.split(TOGETHER) if name not in sections]
+        if unknown:
+            raise ValueError(f"no section {unknown[0]}")
+        return value
+
+    check.__name__ = "section"
+    return check
+
+
+def run_child(sections: Mapping[str, Section], group: str, tiny: bool, file: Path) -> None:
+    """Measures the sections of a group in this process and writes to `file` what comes of them."""
+    began = time.monotonic()
+    results: dict[str, Any] = {}
+
+    def keep(name: str, value: Any) -> None:
+        results[name] = value
+        write_json(file, results)
+        print(
+            f"   {name}: {time.monotonic() - began:.1f} s after the process was ready", flush=True
+        )
+
+    for name in group.split(TOGETHER):
+        try:
+            found = sections[name].measure(tiny)
+            if not isinstance(found, Iterator):
+                keep(name, found)
+                continue
+            rows: list[Any] = []
+            for row in found:
+                rows.append(row)
+                keep(name, rows)
+        except Exception as error:
+            traceback.print_exc()
+            failed = {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+            keep(name, results.get(name) or failed)
+        _forget()
+
+
+def _forget() -> None:
+    """Leaves the next section of a group the GPU's memory."""
+    torch = sys.modules.get("torch")
+    gc.collect()
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def run_all(
     module: str,
     sections: Mapping[str, Section],
-    names: Sequence[str],
+    groups: Sequence[str],
     file: Path,
     *,
     tiny: bool,
     budget: float,
 ) -> dict[str, Any]:
-    """Measures the sections `names`, `budget` seconds in all; writes to `file` after each.
+    """Measures groups of sections, `budget` seconds in all; writes to `file` after each.
 
     Args:
-        module: The bench, as `python -m` runs it; it must know `--child NAME FILE`.
+        module: The bench, as `python -m` runs it; it must know `--child GROUP FILE`.
         sections: All it has.
-        names: Those to run, in order.
+        groups: Those to run, in order; each in a process of its own.
         file: Where the results are kept; sections that are not run stay as they are there.
         tiny: Passed on.
-        budget: Sections that it does not reach are left out, and said to be.
+        budget: Groups that it does not reach are left out, and said to be.
 
     Returns:
         All results by section.
     """
     began = time.monotonic()
     results: dict[str, Any] = read_json(file) or {}
-    for name in names:
+    for group in groups:
         left = budget - (time.monotonic() - began)
         if left < 10:
-            print(f"== {name}: left out, no time is left", flush=True)
-            results[name] = {"failed": "no time was left"}
+            print(f"== {group}: left out, no time is left", flush=True)
             continue
-        print(f"== {name} ({left:.0f} s left)", flush=True)
+        print(f"== {group} ({left:.0f} s left)", flush=True)
         started = time.monotonic()
+        allowed = sum(sections[name].seconds for name in group.split(TOGETHER))
         # Tiny networks are for trying a bench, on machines that have all time in the world.
-        allowed = sections[name].seconds * (TINY_PATIENCE if tiny else 1.0)
-        results[name] = _in_child(module, name, tiny, file, min(left, allowed))
-        print(f"== {name}: {time.monotonic() - started:.1f} s", flush=True)
+        allowed *= TINY_PATIENCE if tiny else 1.0
+        results |= _in_child(module, group, tiny, file, min(left, allowed))
+        print(f"== {group}: {time.monotonic() - started:.1f} s", flush=True)
         write_json(file, results)
     return results
 
 
-def _in_child(module: str, name: str, tiny: bool, file: Path, seconds: float) -> Any:
-    answer = file.with_name(f"{file.stem}-{name}.part")
+def _in_child(module: str, group: str, tiny: bool, file: Path, seconds: float) -> dict[str, Any]:
+    """What the group's sections gave; those that gave nothing are said to have failed."""
+    names = group.split(TOGETHER)
+    answer = file.with_name(f"{file.stem}-{names[0]}.part")
     answer.unlink(missing_ok=True)
-    command = [sys.executable, "-m", module, "--child", name, str(answer)]
+    command = [sys.executable, "-m", module, "--child", group, str(answer)]
     command += ["--tiny"] if tiny else []
     with subprocess.Popen(command, start_new_session=True) as child:
         try:
@@ -99,15 +145,12 @@ def _in_child(module: str, name: str, tiny: bool, file: Path, seconds: float) ->
         finally:
             # Compilers and Ray leave processes of their own behind.
             _end_group(child)
-    found = read_json(answer)
+    found: dict[str, Any] = read_json(answer) or {}
     answer.unlink(missing_ok=True)
+    reason = f"ended with status {status}" if status is not None else f"ended at {seconds:.0f} s"
     if status != 0:
-        reason = (
-            f"ended with status {status}" if status is not None else f"ended at {seconds:.0f} s"
-        )
-        print(f"== {name}: {reason}", flush=True)
-        found = {"failed": reason} if found is None else found
-    return found
+        print(f"== {group}: {reason}", flush=True)
+    return {name: found.get(name, {"failed": reason}) for name in names}
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

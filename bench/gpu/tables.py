@@ -265,7 +265,7 @@ def numerics_table(results: Results) -> Lines:
     if "mean" in (same := _rows(results, "same-pictures")):
         lines += [
             [
-                "pictures drawn together against alone: mean (most) of 255 apart",
+                "pictures of one step together against alone: mean (most) of 255 apart",
                 f"{same['mean']:.2f} ({same['most']})",
             ],
             ["for comparison, two seeds", f"{same['mean_between_seeds']:.1f}"],
