@@ -100,7 +100,8 @@ def _split(program: StepProgram, reduction: BucketReduction) -> Callable[[], Non
     def run() -> None:
         first.replay()
         for parameter, gradient in zip(program.parameters, own, strict=True):
-            parameter.grad = gradient
+            if gradient is not None:
+                parameter.grad = gradient
         reduction.reduce(program.loss)
         second.replay()
 
