@@ -67,7 +67,9 @@ def scaling_lines(results: Results, one_gpu: Results) -> Lines:
         alone, two = one_gpu_ms(one_gpu, method), _row(results, section)
         if not (alone and two.get("ms")):
             continue
-        shown = hidden_share(results, alone, two) if each == PAIRS else None
+        # LoRA's gradients take no time worth a share.
+        whole = each == PAIRS and method == "full"
+        shown = hidden_share(results, alone, two) if whole else None
         lines.append(
             [
                 title,
