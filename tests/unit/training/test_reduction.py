@@ -24,7 +24,7 @@ class Group:
         self._started = 0
 
     def train(self, size: int, **given: Any) -> list[dict[str, Any]]:
-        """What each of `size` workers says after six steps of four pairs."""
+        """What each of `size` workers says after four steps of four pairs."""
         self._started += 1
         told = {
             "size": size,
@@ -33,7 +33,7 @@ class Group:
             "photos": str(self._folder / "photos"),
             "class": str(self._folder / "class"),
             "batch": 4,
-            "steps": 6,
+            "steps": 4,
             **given,
         }
         workers = [
@@ -46,7 +46,7 @@ class Group:
             )
             for rank in range(size)
         ]
-        answers = [worker.communicate(timeout=240)[0] for worker in workers]
+        answers = [worker.communicate(timeout=380)[0] for worker in workers]
         return [json.loads(answer.splitlines()[-1]) for answer in answers]
 
 
@@ -61,34 +61,34 @@ def alone(group: Group) -> dict[str, Any]:
     return group.train(1, engine="eager")[0]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("engine", ["eager", "float32"])
 def test_workers_together_have_the_losses_and_weights_of_one_with_the_whole_batch(
     group: Group, alone: dict[str, Any], engine: str, size: int
 ) -> None:
-    workers = group.train(size, engine=engine, bucket_bytes=20_000)
+    workers = group.train(size, engine=engine, bucket_bytes=100_000)
     for worker in workers:
         assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
         assert worker["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
         assert worker["losses"] == workers[0]["losses"]
         assert worker["weights"] == workers[0]["weights"]
     if engine == "float32":
-        assert workers[0]["engine"]["allReduce"]["buckets"] > 2
+        assert workers[0]["engine"]["allReduce"]["buckets"] > 1
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_gradients_that_travel_in_bfloat16_give_the_same_losses_within_two_percent(
     group: Group,
 ) -> None:
     one = group.train(1, engine="bfloat16")[0]
-    two = group.train(2, engine="bfloat16", bucket_bytes=20_000)
+    two = group.train(2, engine="bfloat16", bucket_bytes=100_000)
     assert two[0]["engine"]["allReduce"]["type"] == "bfloat16"
     assert two[0]["losses"] == two[1]["losses"]
     assert two[0]["losses"] == pytest.approx(one["losses"], rel=0.02)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_the_few_gradients_of_adapters_travel_together(group: Group) -> None:
     one = group.train(1, engine="float32", lora=True)[0]
     two = group.train(2, engine="float32", lora=True)
@@ -96,7 +96,7 @@ def test_the_few_gradients_of_adapters_travel_together(group: Group) -> None:
     assert two[0]["losses"] == pytest.approx(one["losses"], rel=1e-4)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_where_sums_cannot_be_captured_the_graph_is_split_around_them(
     group: Group, alone: dict[str, Any]
 ) -> None:
