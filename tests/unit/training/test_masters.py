@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dreambooth.errors import UserError
 from dreambooth.models.conditioning import Conditioning
+from dreambooth.models.load import load_model
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.training import capture, launching, masters
 from dreambooth.training.capture import Launch
@@ -27,6 +28,7 @@ from dreambooth.training.masters import MasterEngine
 from dreambooth.training.memory import Activations, Place
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
+from tests.tiny_families import make_tiny_sd3, make_tiny_xl
 from tests.unit.training.conftest import CPU, settings
 
 PAIRS = 4
@@ -50,7 +52,7 @@ class Bench:
         self, engine: EngineFactory, wanted: TrainerSettings, *, lora: bool = False
     ) -> Trainer:
         folder, photos, class_images = self._given
-        model = StableDiffusion.load(folder).to(CPU)
+        model = load_model(folder).to(CPU)
         data = TrainingData(
             photos=encode_pictures(model, photos, 0, CPU),
             class_images=encode_pictures(model, class_images, 0, CPU),
@@ -89,6 +91,24 @@ def test_with_float32_weights_it_does_what_the_reference_does(
     expected = reference.engine.weights()
     for name, weight in ours.engine.weights().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("make", [make_tiny_xl, make_tiny_sd3])
+def test_it_trains_every_family_as_the_reference_does(
+    make: Callable[[Path], Path],
+    lora: bool,
+    tmp_path: Path,
+    photos: list[Path],
+    class_images: list[Path],
+) -> None:
+    bench = Bench(make(tmp_path / "model"), photos, class_images)
+    wanted = settings(learning_rate=1e-3)
+    reference = bench(EagerEngine, wanted, lora=lora)
+    theirs = [reference.train_step() for _ in range(3)]
+    for engine, tolerance in ((in_float32, 1e-4), (in_bfloat16, 0.03)):
+        trainer = bench(engine, wanted, lora=lora)
+        assert [trainer.train_step() for _ in range(3)] == pytest.approx(theirs, rel=tolerance)
 
 
 @pytest.mark.parametrize("lora", [False, True])
