@@ -171,15 +171,18 @@ def stage_times(events: Events) -> dict[str, tuple[float, float]]:
 
 
 def steady_pictures(events: Events, stage: str) -> float | None:
-    """Pictures a second between the end of the first batch and that of the last.
+    """Pictures a second in the middle half of a stage.
 
-    None if they all came at once.
+    Files come some time after their pictures: the first ones late, the last ones all at once. None
+    if there was no middle.
     """
     bursts = _bursts(events, stage)
-    if len(bursts) < 2:
+    wanted = bursts[-1][1] if bursts else 0
+    middle = [burst for burst in bursts if 0.25 * wanted <= burst[1] <= 0.75 * wanted]
+    if len(middle) < 2:
         return None
-    (first, some), (last, all_of_them) = bursts[0], bursts[-1]
-    return (all_of_them - some) / (last - first)
+    (first, some), (last, more) = middle[0], middle[-1]
+    return (more - some) / (last - first)
 
 
 def _bursts(events: Events, stage: str) -> list[tuple[float, int]]:
