@@ -90,11 +90,11 @@ def gated_by_torch(x: Tensor) -> Tensor:
 def test_group_norm_is_torchs_at_full_size() -> None:
     torch.manual_seed(0)
     for shape in IMAGES:
-        compare_values(shape)
+        assert_values_agree(shape)
 
 
 @torch.no_grad()
-def compare_values(shape: tuple[int, ...]) -> None:
+def assert_values_agree(shape: tuple[int, ...]) -> None:
     x = image(shape)
     weight, bias = torch.randn(2, shape[1], device=DEVICE, dtype=BF16)
     for ours, torchs in ((group_norm, F.group_norm), (group_norm_silu, silu_of_torchs)):
@@ -116,10 +116,10 @@ def compare_values(shape: tuple[int, ...]) -> None:
 def test_group_norms_gradients_are_torchs_at_full_size() -> None:
     torch.manual_seed(1)
     for shape in IMAGES[:6]:
-        compare_gradients(shape)
+        assert_gradients_agree(shape)
 
 
-def compare_gradients(shape: tuple[int, ...]) -> None:
+def assert_gradients_agree(shape: tuple[int, ...]) -> None:
     x, dy = image(shape), image(shape) - 1.0
     weight, bias = torch.randn(2, shape[1], device=DEVICE, dtype=BF16)
     inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
@@ -146,10 +146,10 @@ def compare_gradients(shape: tuple[int, ...]) -> None:
 def test_geglu_is_torchs_at_full_size() -> None:
     torch.manual_seed(2)
     for shape in [(4, 4096, 2560), (4, 1024, 5120), (4, 256, 10240), (32, 4096, 2560)]:
-        compare_geglu(shape)
+        assert_geglu_agree(shape)
 
 
-def compare_geglu(shape: tuple[int, int, int]) -> None:
+def assert_geglu_agree(shape: tuple[int, int, int]) -> None:
     x = torch.randn(shape, device=DEVICE, dtype=BF16).requires_grad_()
     dy = torch.randn((*shape[:2], shape[2] // 2), device=DEVICE, dtype=BF16)
     exact = x.detach().float().requires_grad_()
@@ -168,10 +168,10 @@ def compare_geglu(shape: tuple[int, int, int]) -> None:
 def test_layer_norm_is_torchs_at_full_size() -> None:
     torch.manual_seed(7)
     for shape in [(4, 4096, 320), (4, 1024, 640), (4, 256, 1280), (32, 4096, 320)]:
-        compare_layer_norm(shape)
+        assert_layer_norm_agree(shape)
 
 
-def compare_layer_norm(shape: tuple[int, int, int]) -> None:
+def assert_layer_norm_agree(shape: tuple[int, int, int]) -> None:
     norm = nn.LayerNorm(shape[-1], device=DEVICE, dtype=BF16)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -317,6 +317,7 @@ def test_adamws_time_for_the_whole_model() -> None:
             end.record()
             times.append((start, end))
         torch.cuda.synchronize()
+        assert 0 < float(optimizer.norm) < float("inf")
         spent = sorted(float(start.elapsed_time(end)) for start, end in times)[4]
         print(
             f"AdamW of {count / 1e6:.0f} M parameters, chunk {chunk}, {warps} warps: "

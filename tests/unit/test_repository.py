@@ -1,6 +1,7 @@
 """What has to hold for the repository as a whole, whoever changes it."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -170,7 +171,9 @@ def test_commands_answer_without_loading_the_libraries_that_train() -> None:
 )
 def test_what_a_package_imports_is_what_it_asks_for(folder: str, package: str, known: str) -> None:
     project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
-    asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    optional = project.get("optional-dependencies", {}).values()
+    lines = [*project["dependencies"], *itertools.chain.from_iterable(optional)]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines}
     homes = metadata.packages_distributions()
     imported = {
         module
