@@ -141,11 +141,18 @@ class Setup:
         return found
 
     def half_written(self) -> list[str]:
-        """What is on the workspace and should not be: torn files, temporary ones, results."""
+        """What is on the workspace and should not be: torn files, temporary ones, results.
+
+        Photos come first: they are whole, and used again, where something else was wrong.
+        """
+        photos = self.workspace / "jobs" / "rex"
+        whole = [photos / "photos", photos / "stages" / "photos.json"]
+        finished = whole if all(path.exists() for path in whole) else []
         return [
             path.relative_to(self.workspace).as_posix()
             for path in sorted(self.workspace.rglob("*"))
-            if _looks_unfinished(path.relative_to(self.workspace)) or _is_torn(path)
+            if (_looks_unfinished(path.relative_to(self.workspace)) and path not in finished)
+            or _is_torn(path)
         ]
 
     def _write(self) -> None:
