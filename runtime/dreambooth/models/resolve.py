@@ -3,7 +3,7 @@
 import glob
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -56,7 +56,13 @@ class ResolvedModel:
     pipeline: str
 
 
-def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedModel:
+def resolve(
+    ref: ModelRef,
+    *,
+    workspace: Path,
+    manifest_dir: Path,
+    on_checked: Callable[[], object] = lambda: None,
+) -> ResolvedModel:
     """Finds the base model, downloading it once if it is on the hub.
 
     A hub model that is on the workspace needs no network if it was asked for by commit, and
@@ -66,6 +72,8 @@ def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedMo
         ref: Exactly one of `builtin`, `path` and `repo` is set.
         workspace: Holds the downloads; `path` is looked for here first,
         manifest_dir: and then here.
+        on_checked: Called when the files are there and whole, before their digest is made, which
+            takes long for large ones.
 
     Raises:
         UserError: If it is not there, not complete, a pickle, or of an unknown kind.
@@ -73,11 +81,11 @@ def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedMo
     """
     space = Workspace(workspace)
     if ref.builtin is not None:
-        return _builtin(ref.builtin, space)
+        return _builtin(ref.builtin, space, on_checked)
     if ref.path is not None:
-        return _local(ref.path, space, manifest_dir)
+        return _local(ref.path, space, manifest_dir, on_checked)
     if ref.repo is not None:
-        return _from_hub(ref.repo, ref.revision, space)
+        return _from_hub(ref.repo, ref.revision, space, on_checked)
     raise UserError(
         "there is no base model",
         field=FIELD,
@@ -86,7 +94,7 @@ def resolve(ref: ModelRef, *, workspace: Path, manifest_dir: Path) -> ResolvedMo
     )
 
 
-def _builtin(name: str, space: Workspace) -> ResolvedModel:
+def _builtin(name: str, space: Workspace, on_checked: Callable[[], object]) -> ResolvedModel:
     folder = BUILTIN / name
     if "/" in name or not folder.is_dir():
         known = ", ".join(sorted(path.name for path in BUILTIN.iterdir() if path.is_dir()))
@@ -97,14 +105,18 @@ def _builtin(name: str, space: Workspace) -> ResolvedModel:
             reason="ModelNotFound",
         )
     files, pipeline = _check(folder, where=f"the built-in model {name}", field=FIELD)
+    on_checked()
     digest = _digest(folder, files, space)
     return ResolvedModel(folder, name, digest[:12], digest, pipeline)
 
 
-def _local(path: str, space: Workspace, manifest_dir: Path) -> ResolvedModel:
+def _local(
+    path: str, space: Workspace, manifest_dir: Path, on_checked: Callable[[], object]
+) -> ResolvedModel:
     field = f"{FIELD}.path"
     folder = _find(path, (space.root, manifest_dir), field)
     files, pipeline = _check(folder, where=path, field=field)
+    on_checked()
     digest = _digest(folder, files, space)
     if any(target != source for target, source in files.items()):
         # diffusers looks for the plain names; a folder of links has them.
@@ -152,7 +164,9 @@ def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
     )
 
 
-def _from_hub(name: str, revision: str | None, space: Workspace) -> ResolvedModel:
+def _from_hub(
+    name: str, revision: str | None, space: Workspace, on_checked: Callable[[], object]
+) -> ResolvedModel:
     if revision is None:
         raise UserError(
             f"{name} is given without a revision",
@@ -166,6 +180,7 @@ def _from_hub(name: str, revision: str | None, space: Workspace) -> ResolvedMode
         commit = _update(HubRepo(name, revision, kind="model", field=FIELD), cache, space)
     folder = cache / commit
     files, pipeline = _check(folder, where=name, field=FIELD)
+    on_checked()
     return ResolvedModel(folder, name, commit, _digest(folder, files, space), pipeline)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,7 @@ class _Run:
             photos, *others = stages()
             # What is most likely wrong comes first.
             self._pass(photos)
-            if not self._folder.result.is_file():
-                self._session.begin(lambda: self._prepare(others[:1]))
-            self._resolve()
+            self._resolve(others[:1])
             while others:
                 stage, *others = others
                 self._pass(stage, others)
@@ -161,10 +159,18 @@ class _Run:
         )
         return result
 
-    def _resolve(self) -> None:
-        """Finds the base model, before anything that takes long."""
+    def _resolve(self, following: Sequence[Stage]) -> None:
+        """Finds the base model, before anything that takes long.
+
+        Once it is there and whole, Ray starts beside the rest, and the `following` what they can.
+        """
+
+        def begin() -> None:
+            if not self._folder.result.is_file():
+                self._session.begin(lambda: self._prepare(following))
+
         with span(Activity.MODEL_RESOLVE):
-            self._model = _base_model(self._asked, self._space)
+            self._model = _base_model(self._asked, self._space, begin)
             self._job = resolve_settings(self._asked, self._model.pipeline)
         self._tell(EventKind.JOB_RESOLVED, data=resolved_settings(self._job, self._model))
 
@@ -264,8 +270,13 @@ class MeteredProgress:
             self._meter.check()
 
 
-def _base_model(job: Job, space: Workspace) -> BaseModel:
-    resolved = resolve(job.model, workspace=space.root, manifest_dir=job.manifest_dir)
+def _base_model(job: Job, space: Workspace, on_checked: Callable[[], object]) -> BaseModel:
+    resolved = resolve(
+        job.model,
+        workspace=space.root,
+        manifest_dir=job.manifest_dir,
+        on_checked=on_checked,
+    )
     tokenizer = load_tokenizer(resolved.folder)
     token = job.subject.token
     if token is None:
