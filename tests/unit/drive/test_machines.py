@@ -22,7 +22,7 @@ SAMPLER = "dpmsolver++"
 MIDDLE = EVERY + 5
 PHOTOS = Path(__file__).parents[3] / "examples" / "subjects" / "robot" / "photos"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
