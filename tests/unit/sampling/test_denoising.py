@@ -1,5 +1,7 @@
 """Replaying the denoiser; the graphs themselves are tested where there is a GPU."""
 
+import logging
+
 import pytest
 import torch
 from torch import Tensor
@@ -82,6 +84,9 @@ def test_a_model_that_cannot_be_recorded_is_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(fake_graph, "broken", True)
+    # Libraries that tests before this one have run may have switched loggers off.
+    monkeypatch.setattr(denoising._log, "disabled", False)
+    caplog.set_level(logging.WARNING, logger=denoising._log.name)
     denoiser = GraphedDenoiser(shifted)
     assert [call(denoiser, rows).unique().tolist() for rows in (2, 2, 3)] == [[9.0]] * 3
     assert len(fake_graph.recorded) == 1
