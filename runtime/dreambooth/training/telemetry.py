@@ -87,7 +87,9 @@ class Relay:
     def give(self, plan: Any) -> None:
         """Gives waiting workers their plan; None sends them home."""
         self._given = [None if plan is None else pickle.dumps(plan)]
-        self.actor.give.remote(self._given)
+        with contextlib.suppress(ray.exceptions.RayError):
+            # Who asks from now on is told this, not what was given before.
+            ray.get(self.actor.give.remote(self._given))
 
     def close(self) -> None:
         """Delivers what is still on its way and stops."""
