@@ -8,12 +8,11 @@ ids, so no tokenizer is needed. Every section runs in a process of its own and p
     python -m bench.gpu_limits --tiny --out FILE        with tiny networks, to try the bench
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.gpu.sections import Section, group_of, run_all, run_child
+from bench.gpu.sections import Section, run_child, run_chosen, section_parser
 
 if TYPE_CHECKING:
     from bench.gpu.architecture import Architecture
@@ -132,33 +131,12 @@ SECTIONS = {
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--section",
-        action="append",
-        type=group_of(SECTIONS),
-        help="only this; may be given several times; a+b share a process",
-    )
-    parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
-    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
-    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
+    parser = section_parser(__doc__, SECTIONS, RESULTS, BUDGET_SECONDS)
     options = parser.parse_args()
     if options.child:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
         return
-    names = [n for n in options.section or SECTIONS if n not in options.without]
-    run_all(
-        "bench.gpu_limits",
-        SECTIONS,
-        names,
-        options.out,
-        tiny=options.tiny,
-        budget=options.budget,
-    )
+    run_chosen("bench.gpu_limits", SECTIONS, options)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ run before on the same machine; the plan for more GPUs in docs/performance.md is
     python -m bench.gpu_scaling --tiny --out FILE     tiny networks on CPUs, to try the bench
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from bench.gpu.scratch import is_prepared
-from bench.gpu.sections import Section, group_of, run_all, run_child
+from bench.gpu.sections import Section, run_child, run_chosen, section_parser
 from bench.tables import ROOT
 from dreambooth.workspace.atomic import read_json
 
@@ -62,37 +61,14 @@ SECTIONS = {
 
 def main() -> None:
     """Measures, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--section",
-        action="append",
-        type=group_of(SECTIONS),
-        help="only this; may be given several times; a+b share a process",
-    )
-    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
+    parser = section_parser(__doc__, SECTIONS, RESULTS, BUDGET_SECONDS)
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
-    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
         return
     if not options.tables:
-        names = options.section or list(SECTIONS)
-        if "prepare" not in names and not is_prepared(options.tiny):
-            names.insert(0, "prepare")
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        run_all(
-            "bench.gpu_scaling",
-            SECTIONS,
-            names,
-            options.out,
-            tiny=options.tiny,
-            budget=options.budget,
-        )
+        run_chosen("bench.gpu_scaling", SECTIONS, options, is_prepared)
     if options.out == RESULTS and not options.tiny:
         from bench.gpu.scaling_tables import write_tables
 

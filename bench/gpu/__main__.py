@@ -11,14 +11,13 @@ processes of its own; a section that is not run keeps the figures it has.
     python -m bench.gpu --tiny --out FILE     with tiny networks, to try the bench; no tables
 """
 
-import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.gpu.scratch import is_prepared
-from bench.gpu.sections import Section, group_of, run_all, run_child
+from bench.gpu.sections import Section, run_child, run_chosen, section_parser
 from bench.gpu.tables import RESULTS, write_tables
 from dreambooth.workspace.atomic import read_json
 
@@ -116,22 +115,9 @@ SECTIONS = {
 
 def main() -> None:
     """Measures, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--section",
-        action="append",
-        type=group_of(SECTIONS),
-        help="only this; may be given several times; a+b share a process",
-    )
-    parser.add_argument("--without", action="append", choices=SECTIONS, default=[])
+    parser = section_parser(__doc__, SECTIONS, RESULTS, BUDGET_SECONDS)
     parser.add_argument("--runs", type=int, help="of the whole job, the first with cold caches (3)")
-    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds in all")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
-    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
@@ -139,11 +125,7 @@ def main() -> None:
     if options.runs is not None:
         os.environ["DREAMBOOTH_BENCH_RUNS"] = str(options.runs)
     if not options.tables:
-        names = [name for name in options.section or SECTIONS if name not in options.without]
-        if "prepare" not in names and not is_prepared(options.tiny):
-            names.insert(0, "prepare")
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        run_all("bench.gpu", SECTIONS, names, options.out, tiny=options.tiny, budget=options.budget)
+        run_chosen("bench.gpu", SECTIONS, options, is_prepared)
     if options.out == RESULTS and not options.tiny:
         write_tables(read_json(RESULTS) or {})
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from bench import notebook
 from bench.gpu.architecture import SD14, TINY
 from bench.gpu.scratch import CLASS_PROMPT, SUBJECT_PROMPT, model_folder
-from bench.gpu.timing import synchronize, this_device
+from bench.gpu.timing import synchronize
 from bench.plain_diffusers import DreamBoothLoop
+from dreambooth.sampling.devices import this_device
 
 PAIRS = 2
 LEARNING_RATE = 5e-6

@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu.architecture import Architecture, parameters
-from bench.gpu.timing import milliseconds, this_device
+from bench.gpu.timing import milliseconds
 from bench.tables import ROOT
+from dreambooth.sampling.devices import this_device
 from dreambooth.workspace.atomic import read_json
 
 SIDE = 8192

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bench.gpu.architecture import Architecture
 from bench.gpu.attention import preferring
-from bench.gpu.timing import graphed_milliseconds, milliseconds, synchronize, this_device
+from bench.gpu.timing import graphed_milliseconds, milliseconds, synchronize
+from dreambooth.sampling.devices import this_device
 
 
 def unchanged(module: nn.Module) -> nn.Module:

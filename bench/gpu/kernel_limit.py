@@ -17,7 +17,8 @@ from bench.gpu.architecture import Architecture
 from bench.gpu.attention import BACKENDS, only
 from bench.gpu.ceilings import short
 from bench.gpu.shapes import SUM, Attention, Conv, Linear, Shape, collect
-from bench.gpu.timing import graphed_milliseconds, this_device
+from bench.gpu.timing import graphed_milliseconds
+from dreambooth.sampling.devices import this_device
 
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 WORST = 14

@@ -18,11 +18,11 @@ from bench.gpu.architecture import TEXT_LENGTH, parameters
 from bench.gpu.ours_drawing import measure
 from bench.gpu.ours_training import FULL, LORA_RANK, random_data, timed_steps
 from bench.gpu.scratch import TOKENIZER
-from bench.gpu.timing import synchronize, this_device
+from bench.gpu.timing import synchronize
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.stable_diffusion_3 import StableDiffusion3
 from dreambooth.models.stable_diffusion_xl import StableDiffusionXL
-from dreambooth.sampling.devices import sampling_dtype
+from dreambooth.sampling.devices import sampling_dtype, this_device
 from dreambooth.sampling.machines import CpuMachine, GpuMachine
 from dreambooth.sampling.settings import SamplingSettings
 from dreambooth.sampling.studio import Machine

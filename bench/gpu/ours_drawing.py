@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from bench.gpu.scratch import CLASS_PROMPT, model_folder
-from bench.gpu.timing import synchronize, this_device
+from bench.gpu.timing import synchronize
+from dreambooth.sampling.devices import this_device
 from dreambooth.sampling.machines import load_machine
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings, picture_seed
 from dreambooth.sampling.studio import Machine, draw

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.gpu.scratch import CLASS_PROMPT, SUBJECT_PROMPT, model_folder, photo_files
-from bench.gpu.timing import synchronize, this_device
+from bench.gpu.timing import synchronize
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
+from dreambooth.sampling.devices import this_device
 from dreambooth.training.distributed import Alone
 from dreambooth.training.latents import LatentCache, encode_pictures
 from dreambooth.training.schedule import PairSchedule

@@ -77,7 +77,7 @@ def _export(tiny: bool) -> None:
     from transformers import CLIPTokenizer
 
     from bench.gpu.architecture import SD14, TEXT_LENGTH, TINY
-    from bench.gpu.timing import this_device
+    from dreambooth.sampling.devices import this_device
 
     architecture = TINY if tiny else SD14
     with torch.device(this_device()):

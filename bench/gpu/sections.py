@@ -5,6 +5,7 @@ than there is time, and memory that one part leaves allocated would be missing i
 know nothing of each other, and what one cannot measure costs only its own figures.
 """
 
+import argparse
 import gc
 import os
 import signal
@@ -50,6 +51,55 @@ def group_of(sections: Mapping[str, Section]) -> Callable[[str], str]:
 
     check.__name__ = "section"
     return check
+
+
+def section_parser(
+    description: str | None, sections: Mapping[str, Section], results: Path, budget: float
+) -> argparse.ArgumentParser:
+    """The options that all benches made of sections have.
+
+    Args:
+        description: The bench's own words.
+        sections: All it has.
+        results: Where its figures go by default.
+        budget: Seconds that it may take by default.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--section",
+        action="append",
+        type=group_of(sections),
+        help="only this; may be given several times; a+b share a process",
+    )
+    parser.add_argument("--without", action="append", choices=sections, default=[])
+    parser.add_argument("--budget", type=float, default=budget, help="seconds in all")
+    parser.add_argument("--out", type=Path, default=results, help="where the figures go")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the bench")
+    parser.add_argument("--child", nargs=2, metavar=("SECTION", "FILE"), help=argparse.SUPPRESS)
+    return parser
+
+
+def run_chosen(
+    module: str,
+    sections: Mapping[str, Section],
+    options: argparse.Namespace,
+    is_prepared: Callable[[bool], bool] = lambda tiny: True,
+) -> None:
+    """Measures what the options of `section_parser` choose, the section `prepare` first if needed.
+
+    Args:
+        module: The bench, as `python -m` runs it.
+        sections: All it has.
+        options: As parsed.
+        is_prepared: Whether what `prepare` makes is there.
+    """
+    names = [name for name in options.section or sections if name not in options.without]
+    if "prepare" not in names and not is_prepared(options.tiny):
+        names.insert(0, "prepare")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    run_all(module, sections, names, options.out, tiny=options.tiny, budget=options.budget)
 
 
 def run_child(sections: Mapping[str, Section], group: str, tiny: bool, file: Path) -> None:

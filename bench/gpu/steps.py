@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from bench.gpu.architecture import Architecture
 from bench.gpu.attention import preferring
-from bench.gpu.timing import capture, milliseconds, this_device
+from bench.gpu.timing import capture, milliseconds
+from dreambooth.sampling.devices import this_device
 
 LEARNING_RATE = 5e-6
 WEIGHT_DECAY = 0.01

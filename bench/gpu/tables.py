@@ -43,36 +43,39 @@ Lines = list[list[str]]
 def summary(results: Results) -> Lines:
     """Ours against the notebook, diffusers' script and the limit, one picture and one step."""
     limit = results["limit"]
-    lines = [["Work", "Time", "Against the notebook", "Of the limit", "Memory"]]
-    base = _rows(results, "notebook-generation").get("seconds_a_picture")
-    floor = limit["picture_s"]
-    lines.append(["a picture: physical limit", f"{floor:.3f} s", _times(base, floor), "100 %", ""])
-    for name, row in _drawn(results).items():
-        seconds = row["seconds_a_picture"]
-        lines.append(
+    pictures = _rows(results, "notebook-generation").get("seconds_a_picture")
+    steps = _rows(results, "notebook-training").get("ms")
+    drawn = {name: (row["seconds_a_picture"], row) for name, row in _drawn(results).items()}
+    stepped = {name: (row["ms"], row) for name, row in _stepped(results).items()}
+    return [
+        ["Work", "Time", "Against the notebook", "Of the limit", "Memory"],
+        *_against("a picture", "{:.3f} s", pictures, limit["picture_s"], drawn),
+        *_against("a step", "{:.1f} ms", steps, limit["step_ms"], stepped),
+    ]
+
+
+def _against(
+    work: str,
+    unit: str,
+    notebook: float | None,
+    floor: float,
+    times: dict[str, tuple[float, dict[str, Any]]],
+) -> Lines:
+    """The limit, and every way's time with what else is known of it."""
+    limit = [f"{work}: physical limit", unit.format(floor), _times(notebook, floor), "100 %", ""]
+    return [
+        limit,
+        *(
             [
-                f"a picture: {name}",
-                f"{seconds:.3f} s",
-                _times(base, seconds),
-                f"{floor / seconds:.0%}",
+                f"{work}: {name}",
+                unit.format(time),
+                _times(notebook, time),
+                f"{floor / time:.0%}",
                 _gib(row.get("peak_gib")),
             ]
-        )
-    base = _rows(results, "notebook-training").get("ms")
-    floor = limit["step_ms"]
-    lines.append(["a step: physical limit", f"{floor:.1f} ms", _times(base, floor), "100 %", ""])
-    for name, row in _stepped(results).items():
-        ms = row["ms"]
-        lines.append(
-            [
-                f"a step: {name}",
-                f"{ms:.1f} ms",
-                _times(base, ms),
-                f"{floor / ms:.0%}",
-                _gib(row.get("peak_gib")),
-            ]
-        )
-    return lines
+            for name, (time, row) in times.items()
+        ),
+    ]
 
 
 def _drawn(results: Results) -> dict[str, dict[str, Any]]:

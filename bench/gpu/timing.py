@@ -12,11 +12,6 @@ ROUNDS = 5
 WINDOW_MS = 20.0
 
 
-def this_device() -> torch.device:
-    """The GPU, else the CPU (on which a bench can be tried, not measured)."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def synchronize() -> None:
     """Waits for the GPU, if there is one."""
     if torch.cuda.is_available():

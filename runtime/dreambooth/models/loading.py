@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
-from transformers import PreTrainedModel
+from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
@@ -65,6 +65,15 @@ def load_networks(
         )
         _check_complete(name, info["missing_keys"])
     return networks
+
+
+def load_clip_tokenizers(folder: Path) -> tuple[CLIPTokenizer, CLIPTokenizer]:
+    """The tokenizers of a model with two CLIP text encoders."""
+    first, second = (
+        CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
+        for name in ("tokenizer", "tokenizer_2")
+    )
+    return first, second
 
 
 def _check_complete(part: str, missing: Collection[str]) -> None:

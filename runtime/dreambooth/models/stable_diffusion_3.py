@@ -22,7 +22,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.inventory import INDEX
 from dreambooth.models.latent import LatentModel, clip_features, clip_ids
-from dreambooth.models.loading import load_networks, reading
+from dreambooth.models.loading import load_clip_tokenizers, load_networks, reading
 from dreambooth.models.noise import FlowProcess
 from dreambooth.workspace.atomic import read_json
 
@@ -73,10 +73,7 @@ class StableDiffusion3(LatentModel):
             UserError: If a part is missing or not what its configuration says.
         """
         with reading(folder, "Stable Diffusion 3"):
-            tokenizer, tokenizer_2 = (
-                CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
-                for name in ("tokenizer", "tokenizer_2")
-            )
+            tokenizers = load_clip_tokenizers(folder)
             networks = load_networks(
                 folder,
                 {
@@ -92,7 +89,7 @@ class StableDiffusion3(LatentModel):
             )
             return cls(
                 **networks,
-                tokenizers=(tokenizer, tokenizer_2),
+                tokenizers=tokenizers,
                 scheduler_config=dict(scheduler),
                 t5=_load_t5(folder),
             )

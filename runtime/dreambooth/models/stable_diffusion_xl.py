@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.inventory import INDEX
 from dreambooth.models.latent import LatentModel, clip_features, clip_ids
-from dreambooth.models.loading import load_networks, reading
+from dreambooth.models.loading import load_clip_tokenizers, load_networks, reading
 from dreambooth.models.noise import DiffusionProcess
 from dreambooth.models.schedulers import make_scheduler
 from dreambooth.workspace.atomic import read_json
@@ -62,10 +62,7 @@ class StableDiffusionXL(LatentModel):
             UserError: If a part is missing or not what its configuration says.
         """
         with reading(folder, "SDXL"):
-            tokenizer, tokenizer_2 = (
-                CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
-                for name in ("tokenizer", "tokenizer_2")
-            )
+            tokenizers = load_clip_tokenizers(folder)
             networks = load_networks(
                 folder,
                 {
@@ -80,7 +77,7 @@ class StableDiffusionXL(LatentModel):
             index = read_json(folder / INDEX) or {}
             return cls(
                 **networks,
-                tokenizers=(tokenizer, tokenizer_2),
+                tokenizers=tokenizers,
                 scheduler_config=dict(scheduler),
                 zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", True)),
             )
