@@ -153,23 +153,6 @@ def publish_dir_once(temporary: Path, final: Path) -> bool:
         return True
 
 
-def publish_once(temporary: Path, final: Path) -> bool:
-    """Makes the file `temporary` visible as `final` unless somebody else was first.
-
-    Returns:
-        Whether this call published it. The temporary file is gone either way.
-    """
-    with disk_errors(final):
-        try:
-            os.link(temporary, final)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        _fsync_folder(final.parent)
-        return True
-
-
 def remove_tree(path: Path) -> None:
     """Removes a folder so that nobody sees it half removed: renamed away first."""
     with disk_errors(path):
