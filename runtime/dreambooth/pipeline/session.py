@@ -10,6 +10,19 @@ from dreambooth.pipeline.usage import GpuMeter
 from dreambooth.spans import Activity, span
 
 
+def import_ahead() -> None:
+    """Imports what hangs together with what the caller imports while Ray starts.
+
+    Where two threads import modules that import one another, Python lets one of them go on with a
+    module that is half made, rather than wait for ever.
+    """
+    with span(Activity.IMPORTS):
+        import ray.data
+
+        import dreambooth.sampling.drawing
+        import dreambooth.training.group  # noqa: F401
+
+
 class LazyRay:
     """Starts Ray when the first stage needs it: a run that finds all done never does.
 
@@ -35,6 +48,7 @@ class LazyRay:
         """
         if not self._begun:
             self._begun, self._then = True, then
+            import_ahead()
             self._resources.callback(self._stop)
             self._thread.start()
 
@@ -47,14 +61,12 @@ class LazyRay:
         if self._counted:
             return
         self.begin()
-        with span(Activity.IMPORTS):
-            # Seconds long, and needed by whoever needs Ray.
-            import ray
-            import ray.data
         self._settled.wait()
         if self._error is not None:
             raise self._error
         self._counted = True
+        import ray
+
         self._meter.holds(ray.cluster_resources().get("GPU", 0.0))
 
     def _run(self) -> None:

@@ -165,6 +165,7 @@ def play(workspace: Path, kills: Sequence[Kill]) -> Played:
         played.commands += 1
         command = Command(workspace)
         hits: list[tuple[Kill, str]] = []
+        event: dict[str, Any] = {}
         for event in command.follow():
             if event["kind"] == "stageFinished" and not event["cached"]:
                 played.finished.append(event["stage"])
@@ -176,7 +177,7 @@ def play(workspace: Path, kills: Sequence[Kill]) -> Played:
         # What a killed driver leaves behind ends by itself, beside the next command.
         played.struck += [(kill, place, code) for kill, place in hits]
         if not hits or code == 0:
-            assert code == 0, (workspace / "stderr.txt").read_text()
+            assert code == 0, f"{played}\nlast: {event}\n{(workspace / 'stderr.txt').read_text()}"
             command.end()
             return played
 

@@ -1,6 +1,9 @@
 """Ray beside other work."""
 
 import contextlib
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +16,25 @@ from dreambooth.errors import InfrastructureError
 from dreambooth.pipeline import session as module
 from dreambooth.pipeline.session import LazyRay
 from dreambooth.pipeline.usage import Accounting, GpuMeter
+
+# What the thread that starts Ray imports, and the driver's meanwhile, after what both do first.
+BESIDE = """
+import json, sys
+import dreambooth.cli.main
+from dreambooth.pipeline import driver
+from dreambooth.pipeline.ray_session import ray_session
+from dreambooth.pipeline.session import import_ahead
+import_ahead()
+before = set(sys.modules)
+{}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+STARTS_RAY = """
+from dreambooth.sampling.factory import warm_up
+with ray_session():
+    warm_up()
+"""
+LOADS_MODEL = "from transformers import CLIPTokenizer, CLIPVisionModel; import torch"
 
 
 class Session:
@@ -99,3 +121,18 @@ def test_what_is_to_be_done_when_ray_is_there_holds_up_nobody_and_may_fail(
         assert session.log == ["started"]
         go_on.set()
     assert session.log == ["started", "prepared", "stopped"]
+
+
+def _imported_by(work: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE.format(work)], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_two_threads_never_import_what_hangs_together() -> None:
+    of_ray, of_driver = _imported_by(STARTS_RAY), _imported_by(LOADS_MODEL)
+    assert "torch.nn" in of_driver and "aiohttp" in of_ray
+    # Single modules can be imported by two at a time; it is circles of them that cannot.
+    roots = [name.split(".")[0] for name in of_ray & of_driver]
+    assert sorted(root for root in set(roots) if roots.count(root) > 1) == []
