@@ -17,7 +17,7 @@ def import_ahead() -> None:
     module that is half made, rather than wait for ever.
     """
     with span(Activity.IMPORTS):
-        import ray.data
+        import ray.data  # noqa: F401
 
         import dreambooth.sampling.drawing
         import dreambooth.training.group  # noqa: F401
