@@ -11,6 +11,8 @@ PYTHON ?= python3
 ARGS ?=
 # What `make test` runs.
 TESTS ?= tests/unit tests/simulation tests/contract
+# In how many processes; 0 runs them in this one, for a debugger.
+PROCESSES ?= 2
 # Workspace and manifest of the demo.
 DEMO_WORKSPACE ?= .demo
 DEMO_MANIFEST ?= examples/robot.yaml
@@ -45,7 +47,7 @@ setup: $(ENV) ## Only set up .venv (all other targets do it on their own)
 
 .PHONY: test
 test: $(ENV) ## Run the tests, with coverage of runtime and operator
-	$(BIN)/pytest -m "not crash" --cov --cov-report=term $(TESTS) $(ARGS)
+	$(BIN)/pytest -m "not crash" --cov --cov-report=term --numprocesses=$(PROCESSES) --dist=worksteal $(TESTS) $(ARGS)
 
 .PHONY: test-crash
 test-crash: $(ENV) ## Run the tests that kill real processes at random moments (slow)

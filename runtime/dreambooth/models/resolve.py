@@ -4,6 +4,7 @@ import glob
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -72,7 +73,7 @@ def resolve(
         ref: Exactly one of `builtin`, `path` and `repo` is set.
         workspace: Holds the downloads; `path` is looked for here first,
         manifest_dir: and then here.
-        on_checked: Called when the files are there and whole, before their digest is made, which
+        on_checked: Called when the files are there and whole, while their digest is made, which
             takes long for large ones.
 
     Raises:
@@ -105,8 +106,7 @@ def _builtin(name: str, space: Workspace, on_checked: Callable[[], object]) -> R
             reason="ModelNotFound",
         )
     files, pipeline = _check(folder, where=f"the built-in model {name}", field=FIELD)
-    on_checked()
-    digest = _digest(folder, files, space)
+    digest = _digest_beside(on_checked, folder, files, space)
     return ResolvedModel(folder, name, digest[:12], digest, pipeline)
 
 
@@ -116,8 +116,7 @@ def _local(
     field = f"{FIELD}.path"
     folder = _find(path, (space.root, manifest_dir), field)
     files, pipeline = _check(folder, where=path, field=field)
-    on_checked()
-    digest = _digest(folder, files, space)
+    digest = _digest_beside(on_checked, folder, files, space)
     if any(target != source for target, source in files.items()):
         # diffusers looks for the plain names; a folder of links has them.
         ready = space.models / f"local--{digest[:16]}"
@@ -180,8 +179,8 @@ def _from_hub(
         commit = _update(HubRepo(name, revision, kind="model", field=FIELD), cache, space)
     folder = cache / commit
     files, pipeline = _check(folder, where=name, field=FIELD)
-    on_checked()
-    return ResolvedModel(folder, name, commit, _digest(folder, files, space), pipeline)
+    digest = _digest_beside(on_checked, folder, files, space)
+    return ResolvedModel(folder, name, commit, digest, pipeline)
 
 
 def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
@@ -251,6 +250,16 @@ def _check(folder: Path, *, where: str, field: str) -> tuple[dict[str, str], str
     configs = {part: read_json(folder / name) for part, name in layout.configs().items()}
     check_parts(configs, layout, where=where, field=field)
     return files, layout.pipeline
+
+
+def _digest_beside(
+    work: Callable[[], object], folder: Path, files: Mapping[str, str], space: Workspace
+) -> str:
+    """Does `work` while a thread makes the digest, which leaves Python to others."""
+    with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:
+        digest = pool.submit(_digest, folder, files, space)
+        work()
+        return digest.result()
 
 
 def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:

@@ -27,6 +27,11 @@ _RUDE = frozenset({"fck", "fkn", "fks", "wtf", "stfu", "btch", "dck", "sht", "kk
 _COMMON_SHARE = 0.5
 
 
+def import_tokenizers() -> None:
+    """Imports the library, which takes seconds, so that loading one does not."""
+    from transformers import CLIPTokenizer  # noqa: F401
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The CLIP tokenizer of the model in `folder`.
 

@@ -12,7 +12,12 @@ from dreambooth.api.job import Job
 from dreambooth.errors import BudgetError, DreamBoothError, InfrastructureError
 from dreambooth.models.defaults import resolve_settings
 from dreambooth.models.resolve import resolve
-from dreambooth.models.tokens import check_token, choose_token, load_tokenizer
+from dreambooth.models.tokens import (
+    check_token,
+    choose_token,
+    import_tokenizers,
+    load_tokenizer,
+)
 from dreambooth.pipeline.announcer import StageAnnouncer, announce
 from dreambooth.pipeline.context import (
     BaseModel,
@@ -168,6 +173,8 @@ class _Run:
         def begin() -> None:
             if not self._folder.result.is_file():
                 self._session.begin(lambda: self._prepare(following))
+            with span(Activity.IMPORTS):
+                import_tokenizers()
 
         with span(Activity.MODEL_RESOLVE):
             self._model = _base_model(self._asked, self._space, begin)
