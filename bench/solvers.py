@@ -112,8 +112,12 @@ def _embeddings(machine: Machine, encoder: Encoder, name: str, steps: int) -> Te
         for prompt in PROMPTS
         for index in range(BATCH_SIZE)
     ]
-    drawn = [Image.fromarray(each) for part in draw(machine, requests, settings) for each in part]
-    return encoder.embed(drawn).view(len(PROMPTS), BATCH_SIZE, -1)
+    pictures = [
+        Image.fromarray(picture)
+        for part in draw(machine, requests, settings)
+        for picture in part.pictures
+    ]
+    return encoder.embed(pictures).view(len(PROMPTS), BATCH_SIZE, -1)
 
 
 def _calls(name: str, steps: int) -> int:

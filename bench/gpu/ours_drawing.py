@@ -47,9 +47,9 @@ def stream(tiny: bool) -> dict[str, Any]:
     stamps, drawn = [time.perf_counter()], [0]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    for pictures in draw(machine, _requests(count), settings):
+    for part in draw(machine, _requests(count), settings):
         stamps.append(time.perf_counter())
-        drawn.append(drawn[-1] + len(pictures))
+        drawn.append(drawn[-1] + len(part.pictures))
     batch = drawn[1] - drawn[0]
     steady = drawn[-1] - drawn[1]
     seconds = (stamps[-1] - stamps[1]) / steady if steady else stamps[-1] - stamps[0]

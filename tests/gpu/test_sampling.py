@@ -134,7 +134,7 @@ def test_no_step_waits_for_the_gpu() -> None:
             developing = ours.sampler.start(PROMPTS[:2], [0, 1], settings)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        assert developing.take().shape == (2, 512, 512, 3)
+        assert developing.take().pictures.shape == (2, 512, 512, 3)
 
 
 def test_too_little_memory_makes_smaller_batches_and_loses_no_picture() -> None:
@@ -142,7 +142,7 @@ def test_too_little_memory_makes_smaller_batches_and_loses_no_picture() -> None:
     ours.release()
     # One step: random weights make a new picture of what several steps add up.
     settings = SamplingSettings("ddim", 1, 7.5)
-    whole = np.concatenate(list(draw(ours, requests(8), settings)))
+    whole = np.concatenate([part.pictures for part in draw(ours, requests(8), settings)])
     ours.release()
     total = torch.cuda.get_device_properties(GPU).total_memory
     try:
@@ -151,7 +151,8 @@ def test_too_little_memory_makes_smaller_batches_and_loses_no_picture() -> None:
                 (torch.cuda.memory_allocated() + gib * 2**30) / total
             )
             batches = FittingBatches(8)
-            pictures = np.concatenate(list(draw(_In(ours, batches), requests(8), settings)))
+            parts = draw(_In(ours, batches), requests(8), settings)
+            pictures = np.concatenate([part.pictures for part in parts])
             ours.release()
             print(
                 f"    {gib} GiB beside the weights: batches of {batches.largest}, "
@@ -196,7 +197,7 @@ def test_seconds_a_picture() -> None:
         start, first = time.perf_counter(), 0.0
         for part in draw(ours, requests(count), NOTEBOOK):
             first = first or time.perf_counter() - start
-            assert part.dtype == np.uint8
+            assert part.pictures.dtype == np.uint8
         seconds = time.perf_counter() - start
         peak = torch.cuda.max_memory_allocated() / 2**30
         print(

@@ -46,6 +46,7 @@ class ModelRef:
     path: str | None = None
     repo: str | None = None
     revision: str | None = None
+    safety_checker: Literal["auto", "disabled"] = "auto"
 
 
 @dataclass(frozen=True)

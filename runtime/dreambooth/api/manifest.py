@@ -163,6 +163,7 @@ def _model(model: dict[str, Any]) -> ModelRef:
         path=model.get("path"),
         repo=model.get("repo"),
         revision=model.get("revision"),
+        safety_checker=model["safetyChecker"],
     )
 
 

@@ -12,11 +12,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dreambooth.errors import UserError
-from dreambooth.models.layouts import LAYOUTS, Layout
+from dreambooth.models.layouts import LAYOUTS, Component, Layout
 
 INDEX = "model_index.json"
+CHECKER = "safety_checker"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack")
-_CONVERT = (
+CONVERT = (
     "Convert it where you trust it: DiffusionPipeline.from_pretrained(OLD)"
     ".save_pretrained(NEW, safe_serialization=True) in Python, with diffusers, and give NEW as "
     "spec.model.path."
@@ -41,6 +42,8 @@ def require_index(names: Collection[str], *, where: str, field: str) -> None:
 def read_index(text: str, *, where: str, field: str) -> Layout:
     """The parts that model_index.json lists, if it is that of a pipeline that can be tuned.
 
+    A safety checker is among them if it is of the kind that is known here.
+
     Raises:
         UserError: Otherwise; says which pipelines can.
     """
@@ -55,8 +58,7 @@ def read_index(text: str, *, where: str, field: str) -> Layout:
         raise _unsupported(where, f"is a {index.get('_class_name')}", field)
     there = {}
     for name, component in layout.components.items():
-        entry = index.get(name)
-        found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+        found = _class_of(index, name)
         if found is None and component.optional:
             continue
         if found is None:
@@ -64,13 +66,19 @@ def read_index(text: str, *, where: str, field: str) -> Layout:
         if component.classes and found not in component.classes:
             raise _unsupported(where, f"has the {name} {found}", field)
         there[name] = component
-    return replace(layout, components=there)
+    known = all(_class_of(index, name) in part.classes for name, part in layout.checker.items())
+    return replace(
+        layout,
+        components=there,
+        checker=layout.checker if known else {},
+        lists_checker=CHECKER in layout.checker and _class_of(index, CHECKER) is not None,
+    )
 
 
 def choose_files(
     names: Collection[str], layout: Layout, *, where: str, field: str
 ) -> dict[str, str]:
-    """The files to use, by the name they are wanted under.
+    """The files to use, by the name they are wanted under; not those of a safety checker.
 
     The two differ where only half-precision weights are there, in `*.fp16.safetensors`.
 
@@ -83,11 +91,38 @@ def choose_files(
     Raises:
         UserError: If something is missing, or there as a pickle only.
     """
+    chosen = _choose(set(names), layout.components, layout, where, field)
+    return dict(sorted({INDEX: INDEX, **chosen}.items()))
+
+
+def choose_checker(
+    names: Collection[str], layout: Layout, *, where: str, field: str
+) -> dict[str, str]:
+    """The files of the safety checker, as `choose_files` gives those of the other parts.
+
+    None if it has no safetensors weights: the model draws without it, so that a pickle is no reason
+    to refuse the model.
+
+    Raises:
+        UserError: If there are weights, and something else is missing.
+    """
     names = set(names)
-    chosen = {INDEX: INDEX}
-    missing = []
-    for folder, component in layout.components.items():
-        inside = {path.name for path in map(PurePosixPath, names) if str(path.parent) == folder}
+    for folder, component in layout.checker.items():
+        if component.weights is not None and _weights(component.weights, _inside(names, folder)):
+            return dict(sorted(_choose(names, layout.checker, layout, where, field).items()))
+    return {}
+
+
+def _choose(
+    names: Collection[str],
+    components: Mapping[str, Component],
+    layout: Layout,
+    where: str,
+    field: str,
+) -> dict[str, str]:
+    chosen, missing = {}, []
+    for folder, component in components.items():
+        inside = _inside(names, folder)
         if not any(inside.issuperset(files) for files in component.configs):
             missing += [f"{folder}/{name}" for name in component.configs[0] if name not in inside]
         for name in inside:
@@ -104,7 +139,7 @@ def choose_files(
             chosen[f"{folder}/{target}"] = f"{folder}/{source}"
     if missing:
         raise _incomplete(where, f"is not complete: {', '.join(missing)} is missing", field, layout)
-    return dict(sorted(chosen.items()))
+    return chosen
 
 
 def check_parts(configs: Mapping[str, Any], layout: Layout, *, where: str, field: str) -> None:
@@ -129,6 +164,17 @@ def check_parts(configs: Mapping[str, Any], layout: Layout, *, where: str, field
     if misfit.broken:
         raise _incomplete(where, misfit.what, field, layout)
     raise _unsupported(where, misfit.what, field)
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> str | None:
+    """The class that model_index.json gives for a part."""
+    entry = index.get(part)
+    found: str | None = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    return found
+
+
+def _inside(names: Collection[str], folder: str) -> set[str]:
+    return {path.name for path in map(PurePosixPath, names) if str(path.parent) == folder}
 
 
 def _weights(stem: str, inside: Collection[str]) -> Mapping[str, str] | None:
@@ -172,7 +218,7 @@ def _pickle(where: str, what: str, field: str) -> UserError:
         f"{where} has the weights of {what} as a pickle only, and a pickle is never opened here, "
         "because loading one can run code",
         field=field,
-        remedy=f"Look for a revision with safetensors weights. {_CONVERT}",
+        remedy=f"Look for a revision with safetensors weights. {CONVERT}",
         reason="PickleRefused",
     )
 

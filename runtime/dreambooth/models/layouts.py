@@ -1,7 +1,7 @@
 """What the diffusers pipelines consist of that can be tuned, and how their parts fit together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -52,11 +52,15 @@ class Layout:
         pipeline: Its class in diffusers.
         components: Its parts by name.
         misfit: What is wrong with the parts' configurations, if anything is.
+        checker: The parts that pictures are checked with, by name; a pipeline may do without.
+        lists_checker: Whether a model's index names a checker, of whatever kind.
     """
 
     pipeline: str
     components: Mapping[str, Component]
     misfit: Callable[[Configs], Misfit | None]
+    checker: Mapping[str, Component] = field(default_factory=dict)
+    lists_checker: bool = False
 
     def configs(self) -> dict[str, str]:
         """Where the parts say what they are, by the part's name."""
@@ -81,6 +85,12 @@ _CLIP_TOKENIZER = Component(
     ("CLIPTokenizer", "CLIPTokenizerFast"), (("vocab.json", "merges.txt"), ("tokenizer.json",))
 )
 _T5_TOKENIZER = Component(("T5Tokenizer", "T5TokenizerFast"), (("tokenizer.json",),), optional=True)
+_SAFETY_CHECKER = {
+    "safety_checker": Component(("StableDiffusionSafetyChecker",), (("config.json",),), "model"),
+    "feature_extractor": Component(
+        ("CLIPImageProcessor", "CLIPFeatureExtractor"), (("preprocessor_config.json",),)
+    ),
+}
 
 
 def _channels(configs: Configs, denoiser: str, default: int) -> Misfit | None:
@@ -174,6 +184,7 @@ STABLE_DIFFUSION = Layout(
         "scheduler": _scheduler(),
     },
     _stable_diffusion,
+    _SAFETY_CHECKER,
 )
 STABLE_DIFFUSION_XL = Layout(
     "StableDiffusionXLPipeline",

@@ -1,41 +1,31 @@
 """From what the manifest says about the base model to a folder that can be loaded."""
 
-import glob
-import re
-import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from typing import Any
 
 import dreambooth.models
 from dreambooth.api.job import ModelRef
-from dreambooth.errors import InfrastructureError, UserError
+from dreambooth.errors import UserError
 from dreambooth.models.files import check_json, check_weights, readable
-from dreambooth.models.hub import HubRepo
 from dreambooth.models.inventory import (
+    CONVERT,
     INDEX,
     check_parts,
+    choose_checker,
     choose_files,
     read_index,
     require_index,
 )
-from dreambooth.workspace.atomic import (
-    disk_errors,
-    link_or_copy,
-    publish_dir_once,
-    read_json,
-    temporary_sibling,
-    write_json,
-    write_text,
-)
+from dreambooth.models.ready import COMMIT, ReadyModels, publish_links
+from dreambooth.workspace.atomic import read_json, write_json
 from dreambooth.workspace.digest import digest_of, file_digest
 from dreambooth.workspace.layout import Workspace
 
 FIELD = "spec.model"
 BUILTIN = Path(dreambooth.models.__file__).parent / "builtin"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -46,8 +36,11 @@ class ResolvedModel:
         folder: Ready to load; never written to.
         name: For people: `emoji`, the path, or `owner/name`.
         revision: The commit of a hub model; of others the first twelve digits of `digest`.
-        digest: SHA-256 over names and contents of the files that are used.
+        digest: SHA-256 over names and contents of the files that are used, but for the checker's.
         pipeline: The class of diffusers' pipeline that it is.
+        checker: The same of the safety checker's files, which are in `folder` too; None if there is
+            none, or none is wanted.
+        warning: What the user should know, if anything.
     """
 
     folder: Path
@@ -55,6 +48,18 @@ class ResolvedModel:
     revision: str
     digest: str
     pipeline: str
+    checker: str | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at a folder gives: files by the name they are wanted under, and the pipeline."""
+
+    files: dict[str, str]
+    checker: dict[str, str]
+    pipeline: str
+    warning: str | None
 
 
 def resolve(
@@ -81,12 +86,13 @@ def resolve(
         InfrastructureError: If the hub does not answer or the disk refuses.
     """
     space = Workspace(workspace)
+    checked = ref.safety_checker == "auto"
     if ref.builtin is not None:
         return _builtin(ref.builtin, space, on_checked)
     if ref.path is not None:
-        return _local(ref.path, space, manifest_dir, on_checked)
+        return _local(ref.path, space, manifest_dir, on_checked, checked=checked)
     if ref.repo is not None:
-        return _from_hub(ref.repo, ref.revision, space, on_checked)
+        return _from_hub(ref.repo, ref.revision, space, on_checked, checked=checked)
     raise UserError(
         "there is no base model",
         field=FIELD,
@@ -105,24 +111,31 @@ def _builtin(name: str, space: Workspace, on_checked: Callable[[], object]) -> R
             remedy=f"Use one of: {known}.",
             reason="ModelNotFound",
         )
-    files, pipeline = _check(folder, where=f"the built-in model {name}", field=FIELD)
-    digest = _digest_beside(on_checked, folder, files, space)
-    return ResolvedModel(folder, name, digest[:12], digest, pipeline)
+    found = _check(folder, where=f"the built-in model {name}", field=FIELD, checked=False)
+    digest, _ = _digests_beside(on_checked, folder, found, space)
+    return ResolvedModel(folder, name, digest[:12], digest, found.pipeline)
 
 
 def _local(
-    path: str, space: Workspace, manifest_dir: Path, on_checked: Callable[[], object]
+    path: str,
+    space: Workspace,
+    manifest_dir: Path,
+    on_checked: Callable[[], object],
+    *,
+    checked: bool,
 ) -> ResolvedModel:
     field = f"{FIELD}.path"
     folder = _find(path, (space.root, manifest_dir), field)
-    files, pipeline = _check(folder, where=path, field=field)
-    digest = _digest_beside(on_checked, folder, files, space)
+    found = _check(folder, where=path, field=field, checked=checked)
+    digest, checker = _digests_beside(on_checked, folder, found, space)
+    files = {**found.files, **found.checker}
     if any(target != source for target, source in files.items()):
         # diffusers looks for the plain names; a folder of links has them.
-        ready = space.models / f"local--{digest[:16]}"
-        _publish(folder, files, ready)
+        both = f"-{checker[:16]}" if checker else ""
+        ready = space.models / f"local--{digest[:16]}{both}"
+        publish_links(folder, files, ready)
         folder = ready
-    return ResolvedModel(folder, path, digest[:12], digest, pipeline)
+    return ResolvedModel(folder, path, digest[:12], digest, found.pipeline, checker, found.warning)
 
 
 def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
@@ -164,7 +177,12 @@ def _find(path: str, roots: tuple[Path, ...], field: str) -> Path:
 
 
 def _from_hub(
-    name: str, revision: str | None, space: Workspace, on_checked: Callable[[], object]
+    name: str,
+    revision: str | None,
+    space: Workspace,
+    on_checked: Callable[[], object],
+    *,
+    checked: bool,
 ) -> ResolvedModel:
     if revision is None:
         raise UserError(
@@ -173,65 +191,21 @@ def _from_hub(
             remedy="Say at which revision, best the full commit.",
             reason="InvalidModel",
         )
-    cache = space.models / f"models--{name.replace('/', '--')}" / "ready"
-    commit = revision if _COMMIT.fullmatch(revision) else None
-    if commit is None or not (cache / commit).is_dir():
-        commit = _update(HubRepo(name, revision, kind="model", field=FIELD), cache, space)
-    folder = cache / commit
-    files, pipeline = _check(folder, where=name, field=FIELD)
-    digest = _digest_beside(on_checked, folder, files, space)
-    return ResolvedModel(folder, name, commit, digest, pipeline)
+    models = ReadyModels(space.models, name, FIELD, checked=checked)
+    commit = revision if COMMIT.fullmatch(revision) else None
+    folder = models.find(commit) if commit else None
+    if commit is None or folder is None:
+        commit, folder = models.update(revision)
+    found = _check(folder, where=name, field=FIELD, checked=checked)
+    digest, checker = _digests_beside(on_checked, folder, found, space)
+    return ResolvedModel(folder, name, commit, digest, found.pipeline, checker, found.warning)
 
 
-def _update(repo: HubRepo, cache: Path, space: Workspace) -> str:
-    """Makes the revision's files ready in `cache`; the commit that it is."""
-    note = cache / ".revisions" / quote(repo.revision, safe="")
-    try:
-        commit, names = repo.list_files()
-    except (InfrastructureError, UserError) as error:
-        # The hub is out of reach, or forbidden: the commit that it was last time will do.
-        if error.reason in ("HubUnreachable", "HubOffline") and note.is_file():
-            known = note.read_text(encoding="utf-8").strip()
-            if (cache / known).is_dir():
-                return known
-        raise
-    if not (cache / commit).is_dir():
-        _download(repo, commit, names, cache / commit, space)
-    if commit != repo.revision:
-        write_text(note, f"{commit}\n")
-    return commit
+def _check(folder: Path, *, where: str, field: str, checked: bool) -> _Found:
+    """The files to use, after a look at each that costs no reading of weights.
 
-
-def _download(
-    repo: HubRepo, commit: str, names: Collection[str], ready: Path, space: Workspace
-) -> None:
-    require_index(names, where=repo.repo, field=FIELD)
-    index = repo.download(commit, [INDEX], space.models) / INDEX
-    layout = read_index(index.read_text(encoding="utf-8"), where=repo.repo, field=FIELD)
-    files = choose_files(names, layout, where=repo.repo, field=FIELD)
-    wanted = [glob.escape(source) for source in files.values()]
-    snapshot = repo.download(commit, wanted, space.models)
-    _publish(snapshot, files, ready)
-
-
-def _publish(source: Path, files: Mapping[str, str], ready: Path) -> None:
-    """Makes `ready` a folder of links to the files under the names they are wanted by."""
-    if ready.is_dir():
-        return
-    temporary = temporary_sibling(ready)
-    try:
-        with disk_errors(ready):
-            for target, name in files.items():
-                (temporary / target).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy((source / name).resolve(), temporary / target)
-        # Another job may be first with the very same content, and already read it.
-        publish_dir_once(temporary, ready)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check(folder: Path, *, where: str, field: str) -> tuple[dict[str, str], str]:
-    """The files to use, after a look at each that costs no reading of weights, and the pipeline."""
+    Without `checked` nothing of a safety checker is looked at.
+    """
     names = [
         path.relative_to(folder).as_posix()
         for path in (*folder.glob("*"), *folder.glob("*/*"))
@@ -242,28 +216,49 @@ def _check(folder: Path, *, where: str, field: str) -> tuple[dict[str, str], str
         text = (folder / INDEX).read_text(encoding="utf-8")
     layout = read_index(text, where=where, field=field)
     files = choose_files(names, layout, where=where, field=field)
-    for name in files.values():
+    checker = choose_checker(names, layout, where=where, field=field) if checked else {}
+    for name in (*files.values(), *checker.values()):
         if name.endswith(".safetensors"):
             check_weights(folder / name, where=f"{where}/{name}", field=field)
         elif name.endswith(".json"):
             check_json(folder / name, where=f"{where}/{name}", field=field)
     configs = {part: read_json(folder / name) for part, name in layout.configs().items()}
     check_parts(configs, layout, where=where, field=field)
-    return files, layout.pipeline
+    unused = checked and layout.lists_checker and not checker
+    return _Found(files, checker, layout.pipeline, _unchecked(where) if unused else None)
 
 
-def _digest_beside(
-    work: Callable[[], object], folder: Path, files: Mapping[str, str], space: Workspace
-) -> str:
-    """Does `work` while a thread makes the digest, which leaves Python to others."""
+def _unchecked(where: str) -> str:
+    return (
+        f"{where} has a safety checker without safetensors weights, or of another kind than "
+        "StableDiffusionSafetyChecker, so that pictures are not checked. To have them checked, "
+        f"{CONVERT[0].lower()}{CONVERT[1:]} To go without and hear no more of it, set "
+        f"{FIELD}.safetyChecker to disabled."
+    )
+
+
+def _digests_beside(
+    work: Callable[[], object], folder: Path, found: _Found, space: Workspace
+) -> tuple[str, str | None]:
+    """Does `work` while a thread makes the digests, which leaves Python to others."""
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:
-        digest = pool.submit(_digest, folder, files, space)
+        digests = pool.submit(_digests, folder, found, space)
         work()
-        return digest.result()
+        return digests.result()
 
 
-def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:
-    """Digest of the files by the names they are wanted under; each is read once.
+def _digests(folder: Path, found: _Found, space: Workspace) -> tuple[str, str | None]:
+    """The digest of the model, and that of its checker: of the names files are wanted under."""
+    of = _file_digests(folder, (*found.files.values(), *found.checker.values()), space)
+    model, checker = (
+        digest_of([[target, of[source]] for target, source in sorted(files.items())])
+        for files in (found.files, found.checker)
+    )
+    return model, checker if found.checker else None
+
+
+def _file_digests(folder: Path, names: Iterable[str], space: Workspace) -> dict[str, str]:
+    """The digests of files by name; each is read once.
 
     What a file's digest was is kept on the workspace, and holds as long as its size and the time
     of its last change do.
@@ -271,13 +266,13 @@ def _digest(folder: Path, files: Mapping[str, str], space: Workspace) -> str:
     sidecar = space.models / ".digests" / f"{digest_of(str(folder.resolve()))[:32]}.json"
     known = read_json(sidecar)
     known = known if isinstance(known, dict) else {}
-    found: dict[str, list[object]] = {}
-    for name in files.values():
+    found: dict[str, list[Any]] = {}
+    for name in names:
         status = (folder / name).stat()
         entry = known.get(name)
         if not (isinstance(entry, list) and entry[:2] == [status.st_size, status.st_mtime_ns]):
             entry = [status.st_size, status.st_mtime_ns, file_digest(folder / name)]
         found[name] = entry
-    if found != known:
-        write_json(sidecar, found)
-    return digest_of([[target, found[source][2]] for target, source in sorted(files.items())])
+    if any(known.get(name) != entry for name, entry in found.items()):
+        write_json(sidecar, {**known, **found})
+    return {name: entry[2] for name, entry in found.items()}

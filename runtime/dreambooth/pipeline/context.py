@@ -15,7 +15,8 @@ from dreambooth.workspace.layout import JobFolder, Workspace
 class BaseModel:
     """The base model as resolved for this job, and the token its tokenizer accepted.
 
-    `pipeline` is the class of diffusers' pipeline that it is.
+    `pipeline` is the class of diffusers' pipeline that it is, and `checker` the digest of its
+    safety checker, if pictures are checked.
     """
 
     folder: Path
@@ -24,6 +25,7 @@ class BaseModel:
     digest: str
     pipeline: str
     token: str
+    checker: str | None = None
 
 
 class ProgressReport(Protocol):

@@ -177,9 +177,29 @@ class _Run:
                 import_tokenizers()
 
         with span(Activity.MODEL_RESOLVE):
-            self._model = _base_model(self._asked, self._space, begin)
+            self._model = self._base_model(begin)
             self._job = resolve_settings(self._asked, self._model.pipeline)
         self._tell(EventKind.JOB_RESOLVED, data=resolved_settings(self._job, self._model))
+
+    def _base_model(self, on_checked: Callable[[], object]) -> BaseModel:
+        asked = self._asked
+        resolved = resolve(
+            asked.model,
+            workspace=self._space.root,
+            manifest_dir=asked.manifest_dir,
+            on_checked=on_checked,
+        )
+        if resolved.warning is not None:
+            self._tell(EventKind.WARNING, message=resolved.warning)
+        return BaseModel(
+            resolved.folder,
+            resolved.name,
+            resolved.revision,
+            resolved.digest,
+            resolved.pipeline,
+            _token(asked, resolved.folder),
+            resolved.checker,
+        )
 
     def _pass(self, stage: Stage, following: Sequence[Stage] = ()) -> None:
         """Runs `stage` unless an earlier run has; the `following` may start something ahead."""
@@ -277,27 +297,14 @@ class MeteredProgress:
             self._meter.check()
 
 
-def _base_model(job: Job, space: Workspace, on_checked: Callable[[], object]) -> BaseModel:
-    resolved = resolve(
-        job.model,
-        workspace=space.root,
-        manifest_dir=job.manifest_dir,
-        on_checked=on_checked,
-    )
-    tokenizer = load_tokenizer(resolved.folder)
+def _token(job: Job, folder: Path) -> str:
+    """The subject's token, which the tokenizer of the model in `folder` has accepted."""
+    tokenizer = load_tokenizer(folder)
     token = job.subject.token
     if token is None:
-        token = choose_token(tokenizer, job.subject.class_noun)
-    else:
-        check_token(token, tokenizer, job.subject.class_noun)
-    return BaseModel(
-        resolved.folder,
-        resolved.name,
-        resolved.revision,
-        resolved.digest,
-        resolved.pipeline,
-        token,
-    )
+        return choose_token(tokenizer, job.subject.class_noun)
+    check_token(token, tokenizer, job.subject.class_noun)
+    return token
 
 
 def _failed(error: DreamBoothError, space: Workspace, folder: JobFolder) -> Event:

@@ -67,17 +67,28 @@ def generate_more(
     settings = SamplingSettings(
         wanted.scheduler, wanted.steps or 1, wanted.guidance or 1.0, wanted.negative_prompt
     )
-    source = ModelSource(str(folder.model))
+    # A model that was tuned with a checker has it in its folder.
+    checker = result["resolved"].get("safetyChecker", "none")
+    source = ModelSource(str(folder.model), checker=_folder_if(checker, folder.model))
     if job.training.method == "lora":
         base = resolve(job.model, workspace=space.root, manifest_dir=folder.root)
-        source = ModelSource(str(base.folder), lora=str(folder.model))
-    digest = result["outputs"]["modelDigest"]
-    sets = [_set(out, prompt, count, seed, settings, digest, job.name) for prompt in filled]
+        checker = base.checker or "none"
+        source = ModelSource(
+            str(base.folder), lora=str(folder.model), checker=_folder_if(checker, base.folder)
+        )
+    key = {"model": result["outputs"]["modelDigest"]}
+    if source.checker is not None:
+        key["checker"] = checker
+    sets = [_set(out, prompt, count, seed, settings, key, job.name) for prompt in filled]
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with ray_session():
         states = fill(sets, source, on_progress)
     return [file for state in states for file in state.files]
+
+
+def _folder_if(checker: str, folder: Path) -> str | None:
+    return None if checker == "none" else str(folder)
 
 
 def _set(
@@ -86,15 +97,23 @@ def _set(
     count: int,
     seed: int,
     settings: SamplingSettings,
-    digest: str,
+    made_with: dict[str, str],
     job: str,
 ) -> PictureSet:
     key: dict[str, Any] = {
-        "model": digest,
+        **made_with,
         "prompt": prompt,
         "seed": seed,
         "sampler": settings.to_json(),
     }
-    provenance = {"model": digest, "job": job}
-    folder = out.absolute() / f"{slug(prompt)}-seed-{seed}"
-    return PictureSet(folder, key, prompt, seed, count, settings, False, provenance)
+    return PictureSet(
+        out.absolute() / f"{slug(prompt)}-seed-{seed}",
+        key,
+        prompt,
+        seed,
+        count,
+        settings,
+        gated=False,
+        prompt_field="--prompt",
+        provenance={"model": made_with["model"], "job": job},
+    )

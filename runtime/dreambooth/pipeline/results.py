@@ -24,6 +24,7 @@ def resolved_settings(job: Job, model: BaseModel) -> dict[str, Any]:
         "modelRevision": model.revision,
         "modelDigest": model.digest,
         "pipeline": model.pipeline,
+        "safetyChecker": model.checker or "none",
         "classImages": {
             "count": sampling.count,
             "prompt": sampling.prompt,
@@ -97,6 +98,7 @@ def build_result(
         },
         "images": generate["images"],
         "baseImages": evaluate["baseImages"],
+        "leftOut": evaluate.get("leftOut", {}),
         "quality": evaluate["quality"],
         "peakMemoryBytes": peak_memory_bytes,
         "timeline": {key: value for key, value in timeline.items() if key != "spans"},

@@ -70,7 +70,10 @@ def _pictures(result: dict[str, Any], job_folder: Path, workspace: Path) -> str:
         shown = files[: min(MAX_A_PROMPT, room)]
         room -= len(shown)
         tuned = _thumbnails(job_folder / file for file in shown)
-        before = _thumbnails(workspace / file for file in base.get(prompt, [])[: len(shown)])
+        before = [
+            thumbnail(workspace / file) if file else None
+            for file in base.get(prompt, [])[: len(shown)]
+        ]
         more = len(files) - len(shown)
         parts.append(
             f'<article><h3 class="prompt">{escape(prompt)}</h3><div class="pair">'
@@ -78,6 +81,7 @@ def _pictures(result: dict[str, Any], job_folder: Path, workspace: Path) -> str:
             + _strip("Fine-tuned", tuned, prompt)
             + "</div>"
             + (f'<p class="quiet">and {more} more in the images folder</p>' if more else "")
+            + _flagged(entry.get("refused", {}).get("flagged", 0))
             + "</article>"
         )
     if parts and base:
@@ -85,11 +89,21 @@ def _pictures(result: dict[str, Any], job_folder: Path, workspace: Path) -> str:
     return "".join(parts)
 
 
-def _strip(title: str, pictures: Sequence[Thumbnail], prompt: str) -> str:
-    if not pictures:
+def _flagged(count: int) -> str:
+    what = "picture was" if count == 1 else "pictures were"
+    note = f"{count} {what} flagged by the model's safety checker and drawn again from other seeds"
+    return f'<p class="quiet">{note}</p>' if count else ""
+
+
+def _strip(title: str, pictures: Sequence[Thumbnail | None], prompt: str) -> str:
+    """Pictures side by side; None keeps the place of one that is left out."""
+    if not any(pictures):
         return ""
     figures = []
     for picture in pictures:
+        if picture is None:
+            figures.append("<figure><figcaption>left out</figcaption></figure>")
+            continue
         seed = f"<figcaption>seed {escape(picture.seed)}</figcaption>" if picture.seed else ""
         figures.append(f"<figure>{_image(picture, f'{title}: {prompt}')}{seed}</figure>")
     return f'<div><h4>{title}</h4><div class="strip">{"".join(figures)}</div></div>'
@@ -208,7 +222,8 @@ def _timeline(job_folder: Path) -> str:
 
 
 def _provenance(result: dict[str, Any]) -> str:
-    made = {key: result.get("classImages", {}).get(key) for key in ("folder", "count", "digest")}
+    names = ("folder", "count", "refused", "digest")
+    made = {name: result.get("classImages", {}).get(name) for name in names}
     parts = [
         ("Outputs", result.get("outputs", {})),
         ("Class pictures", {key: value for key, value in made.items() if value is not None}),

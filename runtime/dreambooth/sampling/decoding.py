@@ -4,6 +4,8 @@ A GPU decodes on a stream of its own, a few pictures at a time, into memory that
 at once; nobody waits until the pictures are asked for.
 """
 
+from typing import NamedTuple, Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,40 +14,70 @@ from torch import Tensor
 from dreambooth.models.family import ModelFamily
 
 
+class Checker(Protocol):
+    """What looks at pictures on the device; a `SafetyChecker` does."""
+
+    def flags(self, pictures: Tensor) -> Tensor:
+        """Which of `pictures` `[B, H, W, 3]` uint8 nobody shall see, `[B]`."""
+
+
+class Drawn(NamedTuple):
+    """Pictures `[B, H, W, 3]` RGB, and which of them are flagged, `[B]`; none without a checker."""
+
+    pictures: NDArray[np.uint8]
+    flagged: NDArray[np.bool_]
+
+    def first(self, count: int) -> "Drawn":
+        """The first `count` of them."""
+        return Drawn(self.pictures[:count], self.flagged[:count])
+
+
 class Developing:
     """Pictures that are being decoded."""
 
-    def __init__(self, pictures: Tensor, done: torch.cuda.Event | None) -> None:
-        """`pictures` are in the host's memory, and whole when `done` has happened."""
+    def __init__(
+        self, pictures: Tensor, done: torch.cuda.Event | None, flagged: Tensor | None = None
+    ) -> None:
+        """Both are in the host's memory, and whole when `done` has happened."""
         self._pictures = pictures
         self._done = done
+        self._flagged = torch.zeros(len(pictures), dtype=torch.bool) if flagged is None else flagged
 
-    def take(self) -> NDArray[np.uint8]:
-        """The pictures `[B, H, W, 3]` RGB; waits for them."""
+    def take(self) -> Drawn:
+        """The pictures; waits for them."""
         if self._done is not None:
             self._done.synchronize()
-        array: NDArray[np.uint8] = self._pictures.numpy()
-        return array
+        return Drawn(self._pictures.numpy(), self._flagged.numpy())
 
 
 class Decoder:
     """Decodes on the device that asked for it, before it does anything else."""
 
-    def __init__(self, model: ModelFamily) -> None:
+    def __init__(self, model: ModelFamily, checker: Checker | None = None) -> None:
         self._model = model
+        self._checker = checker
 
     def develop(self, latents: Tensor) -> Developing:
         """Pictures of scaled latents `[B, C, H/f, W/f]`."""
-        return Developing(_to_uint8(self._model.decode(latents)).cpu(), None)
+        pictures = _to_uint8(self._model.decode(latents))
+        flagged = self._checker.flags(pictures).cpu() if self._checker else None
+        return Developing(pictures.cpu(), None, flagged)
 
 
 class StreamDecoder:
     """Decodes on a stream of its own while the device goes on."""
 
-    def __init__(self, model: ModelFamily, device: torch.device, together: int) -> None:
+    def __init__(
+        self,
+        model: ModelFamily,
+        device: torch.device,
+        together: int,
+        checker: Checker | None = None,
+    ) -> None:
         """`together` is how many pictures are decoded at once; fewer if memory is short."""
         self.together = together
         self._model = model
+        self._checker = checker
         self._device = device
         self._stream = torch.cuda.Stream(device)
 
@@ -68,6 +100,9 @@ class StreamDecoder:
     def _develop(self, latents: Tensor) -> Developing:
         side = self._model.resolution
         pictures = torch.empty((len(latents), side, side, 3), dtype=torch.uint8, pin_memory=True)
+        flagged = None
+        if self._checker is not None:
+            flagged = torch.empty(len(latents), dtype=torch.bool, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         # Freed by the other stream's code, the memory must not be reused before this one is done.
         latents.record_stream(self._stream)
@@ -76,9 +111,12 @@ class StreamDecoder:
                 part = latents[start : start + self.together]
                 decoded = _to_uint8(self._model.decode(part))
                 pictures[start : start + len(part)].copy_(decoded, non_blocking=True)
+                if self._checker is not None and flagged is not None:
+                    found = self._checker.flags(decoded)
+                    flagged[start : start + len(part)].copy_(found, non_blocking=True)
             done = torch.cuda.Event()
             done.record(self._stream)
-        return Developing(pictures, done)
+        return Developing(pictures, done, flagged)
 
 
 def starts(count: int, together: int) -> list[int]:

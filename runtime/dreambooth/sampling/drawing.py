@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,25 @@ from dreambooth.errors import DreamBoothError
 from dreambooth.sampling.settings import PictureRequest
 from dreambooth.spans import Activity, span
 
+if TYPE_CHECKING:
+    from dreambooth.sampling.decoding import Drawn
+
 Batch = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model as actors load it: a diffusers folder, and LoRA weights to merge into it."""
+    """A model as actors load it.
+
+    Attributes:
+        folder: A diffusers folder.
+        lora: LoRA weights to merge into it.
+        checker: A diffusers folder whose safety checker looks at what is drawn.
+    """
 
     folder: str
     lora: str | None = None
+    checker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class PictureActor:
             device = prepare_process()
         spans.call_this_process("drawing", os.getpid(), device.type)
         with span(Activity.MODEL_LOAD):
-            self._machine = load_machine(source.folder, source.lora, device)
+            self._machine = load_machine(source.folder, source.lora, device, source.checker)
         self._loaded = wanted
 
     def _draw_list(self, batch: Batch) -> Iterator[Batch]:
@@ -108,16 +118,21 @@ class PictureActor:
             for number, request in zip(task.set_index, task.requests, strict=True)
         ]
         try:
-            for pictures in self._draw(task):
-                these, labels = labels[: len(pictures)], labels[len(pictures) :]
+            for drawn in self._draw(task):
+                count = len(drawn.pictures)
+                these, labels = labels[:count], labels[count:]
                 # What this process did since its last batch travels with the first picture.
                 these[0]["spans"] = spans.take()
+                for number in np.flatnonzero(drawn.flagged):
+                    these[number]["flagged"] = True
+                    # Nobody else sees it.
+                    drawn.pictures[number] = 0
                 names = np.array([json.dumps(label) for label in these], dtype=object)
-                yield {"label": names, "picture": pictures}
+                yield {"label": names, "picture": drawn.pictures}
         except DreamBoothError as error:
             yield failed(error)
 
-    def _draw(self, task: DrawingTask) -> Iterator[NDArray[np.uint8]]:
+    def _draw(self, task: DrawingTask) -> Iterator["Drawn"]:
         from dreambooth.sampling.settings import SamplingSettings
         from dreambooth.sampling.studio import draw
 
@@ -125,15 +140,15 @@ class PictureActor:
         drawn = draw(self._machine, requests, SamplingSettings(**task.settings))
         while True:
             with span(Activity.DRAW):
-                pictures = next(drawn, None)
-            if pictures is None:
+                part = next(drawn, None)
+            if part is None:
                 return
-            yield pictures
+            yield part
 
 
 def _version(source: ModelSource) -> list[tuple[str, int, int]]:
     """Tells a model from another that was put in its place."""
-    folders = [Path(folder) for folder in (source.folder, source.lora) if folder is not None]
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    paths = {path for path in (source.folder, source.lora, source.checker) if path is not None}
+    files = [file for path in paths for file in Path(path).rglob("*") if file.is_file()]
     stats = ((str(file), file.stat()) for file in sorted(files))
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

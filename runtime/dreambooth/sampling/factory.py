@@ -59,7 +59,8 @@ def fill(
         The complete sets, in order.
 
     Raises:
-        UserError: If the quality gate gives up on a prompt, or the model cannot be loaded.
+        UserError: If the gate or the safety checker leaves nothing of a prompt, or the model cannot
+            be loaded.
         InfrastructureError: If the disk refuses a picture, or processes are lost again and again.
     """
     from ray.exceptions import RayError, RayTaskError
@@ -72,8 +73,7 @@ def fill(
     while groups := _groups(states):
         try:
             for row in _produce(groups, sets, source):
-                look = Look.from_json(row["look"]) if "look" in row else None
-                states[row["set"]].add(row["index"], row["attempt"], row["sha256"], look)
+                _note(states[row["set"]], row)
                 present += 1
                 on_progress(min(present, total), total)
             for state in states:
@@ -91,6 +91,15 @@ def fill(
             states = [PictureSetState(pictures) for pictures in sets]
         present = sum(state.present for state in states)
     return states
+
+
+def _note(state: PictureSetState, row: dict[str, Any]) -> None:
+    """Lets a set know of a picture that was drawn."""
+    if "flagged" in row:
+        state.flag(row["index"], row["attempt"])
+        return
+    look = Look.from_json(row["look"]) if "look" in row else None
+    state.add(row["index"], row["attempt"], row["sha256"], look)
 
 
 def _groups(states: Sequence[PictureSetState]) -> list[DrawingTask]:
@@ -221,7 +230,7 @@ def _write(batch: Batch, sets: Sequence[PictureSet]) -> Batch:
     began, rows = time.time(), []
     for label, picture in zip(batch["label"], batch["picture"], strict=True):
         request = json.loads(str(label))
-        if "error" in request or "lost" in request:
+        if not {"error", "lost", "flagged"}.isdisjoint(request):
             rows.append(str(label))
             continue
         pictures = sets[request["set"]]

@@ -1,7 +1,8 @@
 """The quality gate: which pictures are not worth training on.
 
-A base model sometimes makes a black or flat picture (a safety checker, a numerical overflow) or
-the same picture twice. Such a candidate is refused and its index tries its next seed.
+A base model sometimes makes a black or flat picture (a numerical overflow) or the same picture
+twice. Such a candidate is refused and its index tries its next seed. So is one that the model's
+safety checker flags, of which the gate sees nothing: it never leaves the process that drew it.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dreambooth.errors import UserError
 
 THUMBNAIL = 16
 # Grey levels of 255. A black frame has no bright pixel at all; a flat one hardly any contrast.
@@ -26,6 +29,7 @@ class Verdict(StrEnum):
     BLACK = "black"
     FLAT = "flat"
     DUPLICATE = "duplicate"
+    FLAGGED = "flagged"
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,28 @@ def judge(candidate: Look, accepted: list[Look]) -> Verdict:
         if nearest < DUPLICATE_BELOW:
             return Verdict.DUPLICATE
     return Verdict.ACCEPTED
+
+
+def given_up(what: str, verdict: Verdict, attempts: int, field: str) -> UserError:
+    """The error that ends a job when so many seeds gave nothing; the last one gave `verdict`.
+
+    Args:
+        what: The picture.
+        verdict: Why the last candidate was refused.
+        attempts: How many were.
+        field: Where the user gave the prompt.
+    """
+    if verdict is Verdict.FLAGGED:
+        return UserError(
+            f"the model's safety checker flagged {what} with {attempts} different seeds",
+            field=field,
+            remedy="Change the prompt, or use another base model; if the pictures are harmless, "
+            "set spec.model.safetyChecker to disabled.",
+            reason="PicturesFlagged",
+        )
+    return UserError(
+        f"{what} came out {verdict.value} with {attempts} different seeds",
+        field=field,
+        remedy="Change the prompt, the guidance or the number of steps, or use another base model.",
+        reason="ClassImagesRefused",
+    )

@@ -6,6 +6,7 @@ import torch
 
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
+from dreambooth.models.safety import SafetyChecker
 from dreambooth.sampling.batches import (
     MOST_DECODED,
     Batches,
@@ -14,7 +15,7 @@ from dreambooth.sampling.batches import (
     capacity,
     free_memory,
 )
-from dreambooth.sampling.decoding import StreamDecoder
+from dreambooth.sampling.decoding import Checker, Decoder, StreamDecoder
 from dreambooth.sampling.denoising import EagerDenoiser, GraphedDenoiser
 from dreambooth.sampling.devices import sampling_dtype
 from dreambooth.sampling.sampler import Sampler
@@ -22,11 +23,15 @@ from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings
 from dreambooth.sampling.studio import Machine
 
 
-def load_machine(folder: str, lora: str | None, device: torch.device) -> Machine:
+def load_machine(
+    folder: str, lora: str | None, device: torch.device, checker: str | None = None
+) -> Machine:
     """The diffusers folder `folder` with the LoRA weights of `lora` merged in, on `device`.
 
+    Pictures are checked by the safety checker in the diffusers folder `checker`.
+
     Raises:
-        UserError: If the model cannot be loaded.
+        UserError: If the model or the checker cannot be loaded.
     """
     if device.type == "cuda" and lora is None:
         # Half as many bytes to read and send; the device turns them into what it computes with.
@@ -36,13 +41,16 @@ def load_machine(folder: str, lora: str | None, device: torch.device) -> Machine
     if lora is not None:
         model.load_lora(Path(lora))
     model = model.to(device, sampling_dtype(device))
-    return GpuMachine(model, device) if device.type == "cuda" else CpuMachine(model)
+    checks = None if checker is None else SafetyChecker.load(Path(checker), device)
+    if device.type == "cuda":
+        return GpuMachine(model, device, checks)
+    return CpuMachine(model, checks)
 
 
 class CpuMachine:
     """Draws in batches of one size, bit for bit the same whatever they hold."""
 
-    def __init__(self, model: ModelFamily) -> None:
+    def __init__(self, model: ModelFamily, checker: Checker | None = None) -> None:
         """Takes the model over: its parts get the format that a CPU is fastest with."""
         device = torch.device("cpu")
         # Group norm in bfloat16 takes seven times as long in the channels-last format, which eats
@@ -50,7 +58,7 @@ class CpuMachine:
         model.denoiser.to(memory_format=torch.contiguous_format)
         model.autoencoder.to(sampling_dtype(device))
         model.autoencoder.to(memory_format=torch.channels_last)
-        self.sampler = Sampler(model, device)
+        self.sampler = Sampler(model, device, decoder=Decoder(model, checker))
 
     def batches(self, settings: SamplingSettings) -> Batches:
         """Of `BATCH_SIZE`."""
@@ -63,7 +71,9 @@ class CpuMachine:
 class GpuMachine:
     """Draws in batches that fill the GPU or its memory, from graphs where they can be recorded."""
 
-    def __init__(self, model: ModelFamily, device: torch.device) -> None:
+    def __init__(
+        self, model: ModelFamily, device: torch.device, checker: Checker | None = None
+    ) -> None:
         """Takes the model over, which is on `device`: its modules get this project's kernels."""
         from dreambooth.kernels.fusing import fuse
 
@@ -75,7 +85,7 @@ class GpuMachine:
         self._graphed = GraphedDenoiser(EagerDenoiser(model))
         self._largest: dict[int, int] = {}
         self._sizes: dict[int, set[int]] = {}
-        self._decoder = StreamDecoder(model, device, MOST_DECODED)
+        self._decoder = StreamDecoder(model, device, MOST_DECODED, checker)
         self.sampler = Sampler(model, device, denoiser=self._graphed, decoder=self._decoder)
 
     def batches(self, settings: SamplingSettings) -> Batches:

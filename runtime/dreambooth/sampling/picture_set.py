@@ -7,17 +7,20 @@ digest for each picture; one that no longer matches is made again.
 Gated sets (class pictures) refuse bad candidates. An index then tries its next seed, and an index
 is only settled when all lower ones are, so that the outcome does not depend on the order in which
 candidates arrive.
+
+A candidate that the model's safety checker flags is never on the disk; the manifest says that it
+was. Its index tries its next seed, too, or stays empty where the very noise matters.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dreambooth.errors import UserError
 from dreambooth.sampling.files import read_picture
-from dreambooth.sampling.gate import Look, Verdict, judge, look_at
+from dreambooth.sampling.gate import Look, Verdict, given_up, judge, look_at
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings, picture_seed
 from dreambooth.workspace.atomic import read_json, remove_tree, sweep_temporaries, write_json
 from dreambooth.workspace.digest import digest_of, file_digest
@@ -32,6 +35,13 @@ STALE_SECONDS = 3600.0
 _NAME = re.compile(r"(?P<index>\d{4,})(?:-(?P<attempt>\d+))?\.png")
 
 
+class Flagged(StrEnum):
+    """What becomes of a picture that the safety checker flags."""
+
+    REDRAWN = "redrawn"
+    LEFT_OUT = "leftOut"
+
+
 @dataclass(frozen=True)
 class PictureSet:
     """What a set is.
@@ -44,6 +54,8 @@ class PictureSet:
         count: How many pictures are wanted.
         settings: The sampler.
         gated: Whether bad candidates are refused.
+        prompt_field: Where the user gave the prompt, for messages.
+        flagged: What becomes of pictures that the safety checker flags, if one looks at them.
         provenance: Goes into every PNG: model, job and the like.
     """
 
@@ -54,12 +66,15 @@ class PictureSet:
     count: int
     settings: SamplingSettings
     gated: bool
+    prompt_field: str
+    flagged: Flagged = Flagged.REDRAWN
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def file(self, index: int, attempt: int) -> Path:
         """Where the candidate `attempt` of picture `index` is."""
-        name = f"{index:05d}-{attempt}.png" if self.gated else f"{index:04d}.png"
-        return self.folder / name
+        if self.gated:
+            return self.folder / f"{index:05d}-{attempt}.png"
+        return self.folder / (f"{index:04d}-{attempt}.png" if attempt else f"{index:04d}.png")
 
 
 @dataclass
@@ -77,26 +92,35 @@ class PictureSetState:
         self._candidates: dict[tuple[int, int], _Candidate] = {}
         self._refused: dict[tuple[int, int], Verdict] = {}
         self._accepted: dict[int, int] = {}
+        self._left_out: set[int] = set()
         self._load()
 
     @property
     def files(self) -> list[Path]:
-        """The accepted pictures in order; all `count` of them once the set is complete."""
-        return [self.set.file(i, self._accepted[i]) for i in range(self._settled)]
+        """The accepted pictures in order: all that are not left out once the set is complete."""
+        return [self.set.file(index, attempt) for index, attempt in self._settled_as()]
 
     @property
     def digests(self) -> list[str]:
         """The accepted pictures' digests in order."""
-        return [self._candidates[i, self._accepted[i]].digest for i in range(self._settled)]
+        return [self._candidates[candidate].digest for candidate in self._settled_as()]
+
+    @property
+    def of_first_noise(self) -> dict[int, Path]:
+        """The accepted pictures that their first seed gave, by index.
+
+        Another model with the same seeds has drawn the same index from the same noise.
+        """
+        return {i: self.set.file(i, 0) for i, attempt in self._settled_as() if attempt == 0}
 
     @property
     def complete(self) -> bool:
-        """Whether all wanted pictures are there."""
+        """Whether all wanted pictures are there, or known to be left out."""
         return self._settled == self.set.count
 
     @property
     def present(self) -> int:
-        """Number of wanted pictures that have a candidate not refused."""
+        """Number of wanted pictures that are left out or have a candidate not refused."""
         return sum(not self._needs_candidate(i) for i in range(self.set.count))
 
     @property
@@ -120,24 +144,42 @@ class PictureSetState:
         """Notes that a candidate has been written; without its `look` the file will be read."""
         self._candidates[index, attempt] = _Candidate(self.set.file(index, attempt), digest, look)
 
+    def flag(self, index: int, attempt: int) -> None:
+        """Notes that the safety checker has flagged a candidate, which has not been written."""
+        self._refused[index, attempt] = Verdict.FLAGGED
+
     def settle(self) -> None:
         """Judges what can be judged and writes the manifest.
 
         Raises:
             UserError: If an index has used up its attempts.
         """
+        self._leave_out()
+        for index in range(self.set.count):
+            if index not in self._left_out:
+                self._check_attempts(index)
         if self.set.gated:
             self._judge()
         else:
-            self._accepted = {i: 0 for i in range(self.set.count) if (i, 0) in self._candidates}
+            there = (i for i in range(self.set.count) if not self._needs_candidate(i))
+            self._accepted = {i: self._attempt(i) for i in there if i not in self._left_out}
         self._write_manifest()
 
     @property
     def _settled(self) -> int:
         index = 0
-        while index < self.set.count and index in self._accepted:
+        while index < self.set.count and (index in self._accepted or index in self._left_out):
             index += 1
         return index
+
+    def _settled_as(self) -> list[tuple[int, int]]:
+        """Index and attempt of what is accepted, in order."""
+        return [(i, self._accepted[i]) for i in range(self._settled) if i in self._accepted]
+
+    def _leave_out(self) -> None:
+        if self.set.flagged is Flagged.LEFT_OUT:
+            flagged = (i for i in range(self.set.count) if (i, 0) in self._refused)
+            self._left_out.update(flagged)
 
     def _attempt(self, index: int) -> int:
         attempt = 0
@@ -146,7 +188,10 @@ class PictureSetState:
         return attempt
 
     def _needs_candidate(self, index: int) -> bool:
-        return (index, self._attempt(index)) not in self._candidates
+        attempt = self._attempt(index)
+        if attempt and self.set.flagged is Flagged.LEFT_OUT:
+            return False
+        return (index, attempt) not in self._candidates
 
     def _judge(self) -> None:
         looks: list[Look] = []
@@ -165,20 +210,17 @@ class PictureSetState:
                         self._accepted[index] = attempt
                         looks.append(look)
                     break
-                self._refuse(index, attempt, verdict)
+                self._refused[index, attempt] = verdict
+                self._check_attempts(index)
             blocked = blocked or index not in self._accepted
 
-    def _refuse(self, index: int, attempt: int, verdict: Verdict) -> None:
-        self._refused[index, attempt] = verdict
-        if attempt + 1 >= MAX_ATTEMPTS:
-            raise UserError(
-                f"picture {index} of {self.set.prompt!r} came out {verdict.value} with "
-                f"{MAX_ATTEMPTS} different seeds",
-                field="spec.classImages.prompt",
-                remedy="Change the prompt, the guidance or the number of steps, or use another "
-                "base model.",
-                reason="ClassImagesRefused",
-            )
+    def _check_attempts(self, index: int) -> None:
+        """Raises a UserError if no seed is left for `index`."""
+        attempts = self._attempt(index)
+        if attempts >= MAX_ATTEMPTS:
+            what = f"picture {index} of {self.set.prompt!r}"
+            verdict = self._refused[index, attempts - 1]
+            raise given_up(what, verdict, attempts, self.set.prompt_field)
 
     def _look(self, index: int, attempt: int) -> Look:
         candidate = self._candidates[index, attempt]
@@ -192,12 +234,18 @@ class PictureSetState:
         if known_key not in (None, digest_of(self.set.key)):
             remove_tree(folder)
             entries = {}
+        for written, entry in entries.items():
+            candidate = _NAME.fullmatch(written)
+            if candidate is not None and entry.get("verdict") == Verdict.FLAGGED:
+                self.flag(*_index_and_attempt(candidate))
         sweep_temporaries(folder, older_than=STALE_SECONDS)
         for file in sorted(folder.iterdir()) if folder.is_dir() else []:
             name = _NAME.fullmatch(file.name)
-            if name is None or int(name["index"]) >= self.set.count:
+            if name is None:
                 continue
-            index, attempt = int(name["index"]), int(name["attempt"] or 0)
+            index, attempt = _index_and_attempt(name)
+            if index >= self.set.count:
+                continue
             digest = file_digest(file)
             known = entries.get(file.name, {})
             if known.get("sha256", digest) != digest:
@@ -209,6 +257,7 @@ class PictureSetState:
                 self._accepted[index] = attempt
             elif verdict is not None:
                 self._refused[index, attempt] = Verdict(verdict)
+        self._leave_out()
         if any(self._needs_candidate(i) for i in range(self.set.count)):
             return
         if not self.complete:
@@ -227,11 +276,11 @@ class PictureSetState:
             verdict = self._refused.get((index, attempt))
             if verdict is None and self._accepted.get(index) == attempt:
                 verdict = Verdict.ACCEPTED
-            pictures[candidate.file.name] = {
-                "sha256": candidate.digest,
-                "seed": picture_seed(self.set.seed, self.set.prompt, index, attempt),
-                "verdict": verdict.value if verdict else None,
-            }
+            pictures[candidate.file.name] = self._entry(index, attempt, candidate.digest, verdict)
+        for (index, attempt), verdict in self._refused.items():
+            if verdict is Verdict.FLAGGED:
+                entry = self._entry(index, attempt, None, verdict)
+                pictures[self.set.file(index, attempt).name] = entry
         write_json(
             self.set.folder / MANIFEST,
             {
@@ -241,3 +290,16 @@ class PictureSetState:
                 "pictures": pictures,
             },
         )
+
+    def _entry(
+        self, index: int, attempt: int, digest: str | None, verdict: Verdict | None
+    ) -> dict[str, Any]:
+        return {
+            "sha256": digest,
+            "seed": picture_seed(self.set.seed, self.set.prompt, index, attempt),
+            "verdict": verdict.value if verdict else None,
+        }
+
+
+def _index_and_attempt(name: re.Match[str]) -> tuple[int, int]:
+    return int(name["index"]), int(name["attempt"] or 0)

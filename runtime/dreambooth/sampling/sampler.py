@@ -53,7 +53,7 @@ class Sampler:
         Returns:
             `[B, H, W, 3]` RGB.
         """
-        return self.start(prompts, seeds, settings).take()
+        return self.start(prompts, seeds, settings).take().pictures
 
     @torch.no_grad()
     def start(

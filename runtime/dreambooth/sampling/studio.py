@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dreambooth.sampling.batches import Batches
-from dreambooth.sampling.decoding import Developing
+from dreambooth.sampling.decoding import Developing, Drawn
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 
 
@@ -41,20 +39,20 @@ class _Begun:
     count: int
     developing: Developing
 
-    def take(self) -> NDArray[np.uint8]:
-        return self.developing.take()[: self.count]
+    def take(self) -> Drawn:
+        return self.developing.take().first(self.count)
 
 
 def draw(
     machine: Machine, requests: Sequence[PictureRequest], settings: SamplingSettings
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[Drawn]:
     """Pictures for `requests` in their order, some at a time.
 
     A batch that finds too little memory is begun anew as smaller ones; what was drawn before it is
     delivered first.
 
     Yields:
-        `[n, H, W, 3]` RGB, until all are drawn.
+        Some of them, until all are drawn.
 
     Raises:
         InfrastructureError: If a single picture finds too little memory.

@@ -6,11 +6,10 @@ from typing import Any
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.placement import placement
 from dreambooth.pipeline.progress import StageName
-from dreambooth.sampling.drawing import ModelSource
 from dreambooth.sampling.factory import fill, warm_up
 from dreambooth.sampling.picture_set import PictureSet, PictureSetState
 from dreambooth.sampling.troupe import troupe
-from dreambooth.stages.pictures import base_pictures, class_sampling
+from dreambooth.stages.pictures import base_pictures, base_source, class_sampling
 
 
 class ClassImagesStage:
@@ -44,7 +43,7 @@ class ClassImagesStage:
         else:
             [state] = fill(
                 [wanted],
-                ModelSource(str(context.model.folder)),
+                base_source(context),
                 lambda done, total: context.progress(done, total, "images"),
             )
         return StageResult(
@@ -70,6 +69,7 @@ def class_pictures(context: StageContext) -> PictureSet:
         wanted.seed,
         class_sampling(context),
         gated=True,
+        prompt_field="spec.classImages.prompt",
     )
 
 

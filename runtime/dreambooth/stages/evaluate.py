@@ -2,21 +2,23 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from dreambooth.errors import UserError
 from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
-from dreambooth.sampling.drawing import ModelSource
 from dreambooth.sampling.factory import fill
-from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.sampling.picture_set import Flagged, PictureSet, PictureSetState
 from dreambooth.spans import Activity, span
 from dreambooth.stages.generate import subject_sets, tuned_source
 from dreambooth.stages.photos import photo_files
 from dreambooth.stages.pictures import (
     base_pictures,
+    base_source,
     class_sampling,
     generation_sampling,
     tuned_pictures,
@@ -65,22 +67,56 @@ class EvaluateStage:
         )
         base = fill(
             base_sets,
-            ModelSource(str(context.model.folder)),
+            base_source(context),
             lambda done, _: context.progress(half + done, total, "images"),
         )
-        quality = _measure(context, tuned, base)
+        measured = [_Paired(*states) for states in zip(tuned, base[: len(tuned)], strict=True)]
+        quality = _measure(context, measured)
+        generated = [PictureSetState(pictures) for pictures in subject_sets(context)]
+        shown = [_Paired(*states) for states in zip(generated, base[len(tuned) :], strict=True)]
         with span(Activity.REPORT):
-            _draw_contact_sheet(context, base[len(tuned) :])
+            _draw_contact_sheet(context, shown)
         return StageResult(
             {
                 "quality": quality.to_json(),
                 "sentence": quality.sentence(context.job.subject.class_noun),
                 "baseImages": [
-                    {"prompt": state.set.prompt, "files": _relative(context, state.files)}
-                    for state in base[len(tuned) :]
+                    {"prompt": pairs.prompt, "files": _in_places(context, pairs)} for pairs in shown
                 ],
+                "leftOut": {
+                    "measured": sum(pairs.left_out for pairs in measured),
+                    "contactSheet": sum(pairs.left_out for pairs in shown),
+                },
             }
         )
+
+
+class _Paired:
+    """Pictures of the tuned and of the base model from the same noise, by index.
+
+    Where the safety checker has flagged one of the two the other is left out as well.
+    """
+
+    def __init__(self, tuned: PictureSetState, base: PictureSetState) -> None:
+        """As many as `base` has."""
+        ours, theirs = tuned.of_first_noise, base.of_first_noise
+        self.prompt, self.wanted = base.set.prompt, base.set.count
+        self.pairs = {i: (ours[i], theirs[i]) for i in sorted(ours.keys() & theirs.keys())}
+
+    @property
+    def tuned(self) -> list[Path]:
+        """Of the tuned model."""
+        return [ours for ours, _ in self.pairs.values()]
+
+    @property
+    def base(self) -> list[Path]:
+        """Of the base model."""
+        return [theirs for _, theirs in self.pairs.values()]
+
+    @property
+    def left_out(self) -> int:
+        """How many pairs are not there."""
+        return self.wanted - len(self.pairs)
 
 
 def _prompts(context: StageContext) -> list[str]:
@@ -92,18 +128,31 @@ def _tuned_sets(context: StageContext) -> list[PictureSet]:
     """Subject pictures by evaluation prompt, and last the class pictures."""
     job = context.job
     digest = context.outputs[StageName.TRAIN]["digest"]
-    count, seed = job.evaluation.images_per_prompt, job.generation.seed + FRESH_SEED_OFFSET
-    parent = context.folder.evaluation
-    sets = [
-        tuned_pictures(context, parent, prompt, count, seed, generation_sampling(context), digest)
-        for prompt in _prompts(context)
-    ]
+    count, fresh = job.evaluation.images_per_prompt, FRESH_SEED_OFFSET
     class_prompt = context.fill_in(job.class_images.prompt)
-    fresh = job.class_images.seed + FRESH_SEED_OFFSET
-    sets.append(
-        tuned_pictures(context, parent, class_prompt, count, fresh, class_sampling(context), digest)
-    )
-    return sets
+    subject = (job.generation.seed + fresh, generation_sampling(context), _prompts_field(context))
+    of_class = (job.class_images.seed + fresh, class_sampling(context), "spec.classImages.prompt")
+    return [
+        tuned_pictures(
+            context,
+            context.folder.evaluation,
+            prompt,
+            count,
+            seed,
+            settings,
+            digest,
+            flagged=Flagged.LEFT_OUT,
+            prompt_field=field,
+        )
+        for prompt, (seed, settings, field) in [
+            *((prompt, subject) for prompt in _prompts(context)),
+            (class_prompt, of_class),
+        ]
+    ]
+
+
+def _prompts_field(context: StageContext) -> str:
+    return "spec.evaluation.prompts" if context.job.evaluation.prompts else "spec.training.prompt"
 
 
 def _base_sets(context: StageContext) -> list[PictureSet]:
@@ -111,7 +160,13 @@ def _base_sets(context: StageContext) -> list[PictureSet]:
     job = context.job
     mirrored = [
         base_pictures(
-            context, pictures.prompt, pictures.count, pictures.seed, pictures.settings, gated=False
+            context,
+            pictures.prompt,
+            pictures.count,
+            pictures.seed,
+            pictures.settings,
+            gated=False,
+            prompt_field=pictures.prompt_field,
         )
         for pictures in _tuned_sets(context)
     ]
@@ -123,33 +178,53 @@ def _base_sets(context: StageContext) -> list[PictureSet]:
             job.generation.seed,
             pictures.settings,
             gated=False,
+            prompt_field=pictures.prompt_field,
         )
         for pictures in subject_sets(context)
     ]
     return mirrored + sheet
 
 
-def _measure(
-    context: StageContext, tuned: Sequence[PictureSetState], base: Sequence[PictureSetState]
-) -> Any:
+def _measure(context: StageContext, measured: Sequence[_Paired]) -> Any:
+    *subject, of_class = measured
+    _check_enough(subject, _prompts_field(context))
+    _check_enough([of_class], "spec.classImages.prompt")
     with span(Activity.IMPORTS):
         from dreambooth.quality.encoders import load_encoder
         from dreambooth.quality.metrics import measure_quality
 
     with span(Activity.ENCODER_LOAD):
         encoder = load_encoder(context.job.evaluation.encoder, context.workspace.models)
-    *tuned_subject, tuned_class = tuned
-    *base_subject, base_class = base[: len(tuned)]
-    prompts = [state.set.prompt for state in tuned_subject for _ in state.files]
+    prompts = [pairs.prompt for pairs in subject for _ in pairs.tuned]
     with span(Activity.MEASURE):
-        return measure_quality(
+        quality = measure_quality(
             encoder,
             photos=_open(photo_files(context)),
-            tuned=_open([file for state in tuned_subject for file in state.files]),
-            base=_open([file for state in base_subject for file in state.files]),
+            tuned=_open([file for pairs in subject for file in pairs.tuned]),
+            base=_open([file for pairs in subject for file in pairs.base]),
             prompts=[_without_token(context, prompt) for prompt in prompts],
-            tuned_class=_open(tuned_class.files),
-            base_class=_open(base_class.files),
+            tuned_class=_open(of_class.tuned),
+            base_class=_open(of_class.base),
+        )
+    left_out = sum(pairs.left_out for pairs in measured)
+    if not left_out:
+        return quality
+    note = (
+        f"{left_out} of the pairs of pictures are left out, because the model's safety checker "
+        "flagged one of the two."
+    )
+    return replace(quality, notes=(*quality.notes, note))
+
+
+def _check_enough(measured: Sequence[_Paired], field: str) -> None:
+    """Refuses to measure nothing."""
+    if not any(pairs.pairs for pairs in measured):
+        raise UserError(
+            "the model's safety checker flagged every picture that would be measured",
+            field=field,
+            remedy="Change the prompt, or raise spec.evaluation.imagesPerPrompt; if the pictures "
+            "are harmless, set spec.model.safetyChecker to disabled.",
+            reason="PicturesFlagged",
         )
 
 
@@ -159,17 +234,12 @@ def _without_token(context: StageContext, prompt: str) -> str:
     return " ".join(re.sub(rf"(?<!\w){token}(?!\w)", " ", prompt).split())
 
 
-def _draw_contact_sheet(context: StageContext, base: Sequence[PictureSetState]) -> None:
+def _draw_contact_sheet(context: StageContext, shown: Sequence[_Paired]) -> None:
     from dreambooth.report.contact_sheet import SheetRow, contact_sheet
 
-    tuned = [PictureSetState(pictures) for pictures in subject_sets(context)]
     rows = [
-        SheetRow(
-            title=tuned_state.set.prompt,
-            base=_open(base_state.files),
-            tuned=_open(tuned_state.files[:SHEET_COLUMNS]),
-        )
-        for tuned_state, base_state in zip(tuned, base, strict=True)
+        SheetRow(title=pairs.prompt, base=_open(pairs.base), tuned=_open(pairs.tuned))
+        for pairs in shown
     ]
     png = contact_sheet(_open(photo_files(context)), rows)
     write_bytes(context.folder.contact_sheet, png)
@@ -183,5 +253,8 @@ def _open(files: Sequence[Path]) -> list[Image.Image]:
     return pictures
 
 
-def _relative(context: StageContext, files: Sequence[Path]) -> list[str]:
-    return [str(file.relative_to(context.workspace.root)) for file in files]
+def _in_places(context: StageContext, pairs: _Paired) -> list[str | None]:
+    """The base model's pictures in the places of the tuned one's; None where one is left out."""
+    root = context.workspace.root
+    files = {i: str(file.relative_to(root)) for i, (_, file) in pairs.pairs.items()}
+    return [files.get(i) for i in range(pairs.wanted)]

@@ -6,8 +6,8 @@ from dreambooth.pipeline.context import StageContext, StageResult
 from dreambooth.pipeline.progress import StageName
 from dreambooth.sampling.drawing import ModelSource
 from dreambooth.sampling.factory import fill
-from dreambooth.sampling.picture_set import PictureSet, PictureSetState
-from dreambooth.stages.pictures import generation_sampling, tuned_pictures
+from dreambooth.sampling.picture_set import Flagged, PictureSet, PictureSetState
+from dreambooth.stages.pictures import checker_folder, generation_sampling, tuned_pictures
 
 
 class GenerateStage:
@@ -42,6 +42,7 @@ class GenerateStage:
                         "files": [
                             str(file.relative_to(context.folder.root)) for file in state.files
                         ],
+                        "refused": state.refused,
                     }
                     for state in states
                 ],
@@ -62,6 +63,8 @@ def subject_sets(context: StageContext) -> list[PictureSet]:
             wanted.seed,
             generation_sampling(context),
             context.outputs[StageName.TRAIN]["digest"],
+            flagged=Flagged.REDRAWN,
+            prompt_field="spec.generation.prompts",
         )
         for prompt in dict.fromkeys(wanted.prompts)
     ]
@@ -69,7 +72,7 @@ def subject_sets(context: StageContext) -> list[PictureSet]:
 
 def tuned_source(context: StageContext) -> ModelSource:
     """The tuned model as actors load it."""
-    folder = str(context.folder.model)
+    folder, checker = str(context.folder.model), checker_folder(context)
     if context.outputs[StageName.TRAIN]["lora"]:
-        return ModelSource(str(context.model.folder), lora=folder)
-    return ModelSource(folder)
+        return ModelSource(str(context.model.folder), lora=folder, checker=checker)
+    return ModelSource(folder, checker=checker)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.pipeline.context import StageContext
-from dreambooth.sampling.picture_set import PictureSet
+from dreambooth.sampling.drawing import ModelSource
+from dreambooth.sampling.picture_set import Flagged, PictureSet
 from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings
 from dreambooth.workspace.digest import digest_of
 
@@ -25,6 +26,16 @@ def generation_sampling(context: StageContext) -> SamplingSettings:
     return _settings(wanted.scheduler, wanted.steps, wanted.guidance, wanted.negative_prompt)
 
 
+def base_source(context: StageContext) -> ModelSource:
+    """The base model as actors load it."""
+    return ModelSource(str(context.model.folder), checker=checker_folder(context))
+
+
+def checker_folder(context: StageContext) -> str | None:
+    """Where actors find the safety checker of this job; None if nothing is checked."""
+    return str(context.model.folder) if context.model.checker else None
+
+
 def base_pictures(
     context: StageContext,
     prompt: str,
@@ -33,12 +44,26 @@ def base_pictures(
     settings: SamplingSettings,
     *,
     gated: bool,
+    prompt_field: str,
 ) -> PictureSet:
-    """Pictures of the base model: in the cache that jobs share, under the digest of their key."""
-    key = _key(context.model.digest, prompt, seed, settings) | {"gated": gated}
-    provenance = {"model": context.model.name, "revision": context.model.revision}
-    folder = context.workspace.pictures / digest_of(key)
-    return PictureSet(folder, key, prompt, seed, count, settings, gated, provenance)
+    """Pictures of the base model: in the cache that jobs share, under the digest of their key.
+
+    Those that are not gated stand beside pictures of the tuned model from the same noise, so that
+    no other seed can take the place of one that is flagged.
+    """
+    key = _key(context, context.model.digest, prompt, seed, settings) | {"gated": gated}
+    return PictureSet(
+        context.workspace.pictures / digest_of(key),
+        key,
+        prompt,
+        seed,
+        count,
+        settings,
+        gated,
+        prompt_field,
+        flagged=Flagged.REDRAWN if gated else Flagged.LEFT_OUT,
+        provenance={"model": context.model.name, "revision": context.model.revision},
+    )
 
 
 def tuned_pictures(
@@ -49,6 +74,9 @@ def tuned_pictures(
     seed: int,
     settings: SamplingSettings,
     tuned_digest: str,
+    *,
+    flagged: Flagged,
+    prompt_field: str,
 ) -> PictureSet:
     """Pictures of the tuned model: in the job's folder, under a readable name."""
     provenance = {
@@ -58,12 +86,14 @@ def tuned_pictures(
     }
     return PictureSet(
         parent / slug(prompt),
-        _key(tuned_digest, prompt, seed, settings),
+        _key(context, tuned_digest, prompt, seed, settings),
         prompt,
         seed,
         count,
         settings,
         gated=False,
+        prompt_field=prompt_field,
+        flagged=flagged,
         provenance=provenance,
     )
 
@@ -74,14 +104,17 @@ def slug(prompt: str) -> str:
     return f"{words or 'prompt'}-{digest_of(prompt)[:6]}"
 
 
-def _key(model: str, prompt: str, seed: int, settings: SamplingSettings) -> dict[str, Any]:
-    """What determines the pixels.
+def _key(
+    context: StageContext, model: str, prompt: str, seed: int, settings: SamplingSettings
+) -> dict[str, Any]:
+    """What determines the pixels, and which of the pictures are kept.
 
     On CPUs with the same instructions bit for bit, with the size of their batches. What depends on
     the device (its arithmetic, and on GPUs a batch that fits their memory) is left out: it moves
     pixels by a rounding, and pictures that one GPU drew shall serve a job on another.
     """
-    return {
+    checker = {"checker": context.model.checker} if context.model.checker else {}
+    return checker | {
         "model": model,
         "prompt": prompt,
         "seed": seed,

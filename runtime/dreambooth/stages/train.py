@@ -16,7 +16,7 @@ from dreambooth.pipeline.ray_session import joins_cluster
 from dreambooth.sampling.troupe import troupe
 from dreambooth.stages.class_images import class_image_files
 from dreambooth.stages.photos import photo_files
-from dreambooth.stages.pictures import generation_sampling
+from dreambooth.stages.pictures import checker_folder, generation_sampling
 from dreambooth.workspace.atomic import read_json, remove_tree
 from dreambooth.workspace.digest import digest_of, tree_digest
 
@@ -53,6 +53,7 @@ class TrainStage:
             "classPrompt": context.fill_in(job.class_images.prompt),
             "training": _settings_json(context),
             "version": TRAINER_VERSION,
+            **_kept_checker(context),
         }
 
     def intact(self, context: StageContext, outputs: dict[str, Any]) -> bool:
@@ -207,7 +208,14 @@ def training_plan(context: StageContext, key: str) -> Any:
         ),
         sampling=generation_sampling(context),
         encoder=job.evaluation.encoder if training.keep == "best" else None,
+        checker=checker_folder(context) if _kept_checker(context) else None,
     )
+
+
+def _kept_checker(context: StageContext) -> dict[str, str]:
+    """The safety checker that a whole model takes along; adapters are added to one that has it."""
+    checker, method = context.model.checker, context.job.training.method
+    return {"checker": checker} if checker and method != "lora" else {}
 
 
 def _stop_at(context: StageContext) -> float | None:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from dreambooth.models.family import ModelFamily
+from dreambooth.models.safety import keep_checker
 from dreambooth.spans import Activity, span
 from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.plan import TrainingPlan
@@ -102,6 +103,8 @@ class Keeper:
         temporary = temporary_sibling(final)
         try:
             model.save(temporary, lora=self._plan.lora is not None)
+            if self._plan.checker is not None:
+                keep_checker(Path(self._plan.checker), temporary)
             publish_dir(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

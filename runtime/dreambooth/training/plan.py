@@ -28,6 +28,7 @@ class TrainingPlan:
             the steps since the last one took are left out.
         sampling: Sampler for the pictures that choose a checkpoint.
         encoder: Name of the image encoder that measures them; None keeps the last checkpoint.
+        checker: Diffusers folder whose safety checker the tuned model takes along; None for none.
         owner: Names this training; workers of an earlier one stop writing. None for the only one.
         stop_at: Time of the system's clock to stop at, between two steps, with a checkpoint and the
             model as it is then; None trains to the end.
@@ -51,5 +52,6 @@ class TrainingPlan:
     lora: LoraSettings | None
     sampling: SamplingSettings
     encoder: str | None
+    checker: str | None = None
     owner: str | None = None
     stop_at: float | None = None

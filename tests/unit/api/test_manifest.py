@@ -76,7 +76,7 @@ def test_every_field_of_the_manifest_reaches_the_job() -> None:
                 "token": "sks",
                 "photos": {"hub": {"repo": "a/b", "revision": "c0ffee", "path": "robot"}},
             },
-            "spec.model": {"repo": "c/d", "revision": "v1"},
+            "spec.model": {"repo": "c/d", "revision": "v1", "safetyChecker": "disabled"},
             "spec.classImages": {
                 "count": 3,
                 "prompt": "a {class}",
@@ -123,6 +123,7 @@ def test_every_field_of_the_manifest_reaches_the_job() -> None:
     assert hub is not None
     assert (hub.repo, hub.revision, hub.path) == ("a/b", "c0ffee", "robot")
     assert (job.model.builtin, job.model.repo, job.model.revision) == (None, "c/d", "v1")
+    assert job.model.safety_checker == "disabled"
     images = job.class_images
     assert (images.count, images.prompt, images.negative_prompt) == (3, "a {class}", "blurry")
     assert (images.steps, images.guidance, images.scheduler, images.seed) == (4, 5.0, "ddim", 6)
@@ -179,6 +180,12 @@ def test_a_field_that_is_null_counts_as_left_out() -> None:
     document = a_manifest()
     document["spec"] |= {"training": None, "generation": {"steps": None, "prompts": None}}
     assert parse_job(document, "job.yaml", Path()) == a_job(**{"spec.generation": {}})
+
+
+def test_a_safety_checker_is_used_unless_the_manifest_disables_it() -> None:
+    models = ({"builtin": "emoji"}, {"path": "models/sd"}, {"repo": "c/d", "revision": "v1"})
+    assert a_job().model.safety_checker == "auto"
+    assert {a_job(**{"spec.model": model}).model.safety_checker for model in models} == {"auto"}
 
 
 def test_a_whole_number_may_be_written_as_a_fraction() -> None:

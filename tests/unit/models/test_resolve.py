@@ -314,7 +314,7 @@ def test_another_run_that_was_first_is_not_disturbed(
         (final / "first").touch()
         return real(temporary, final)
 
-    monkeypatch.setattr("dreambooth.models.resolve.publish_dir_once", be_second)
+    monkeypatch.setattr("dreambooth.models.ready.publish_dir_once", be_second)
     assert (on_hub(tmp_path).folder / "first").exists()
 
 

@@ -227,6 +227,24 @@ def test_many_pictures_are_counted_instead_of_shown(job: Path) -> None:
     assert "and 5 more in the images folder" in page.text
 
 
+def test_a_picture_that_is_left_out_keeps_its_place_and_those_that_were_flagged_are_counted(
+    job: Path,
+) -> None:
+    [drawn], [base] = a_result()["images"], a_result()["baseImages"]
+    page = rendered(
+        job,
+        images=[drawn | {"refused": {"flagged": 3}}],
+        baseImages=[base | {"files": [None, base["files"][1]]}],
+        classImages={"folder": "f", "count": 2, "refused": {"black": 4, "flagged": 5}},
+    )
+    text = page.text
+    assert text.index("left out") < text.index("seed 701") < text.index("seed 700")
+    assert len([i for i in page.all("img") if i["alt"] == "Base model: a sks dog in the snow"]) == 1
+    assert "3 pictures were flagged by the model's safety checker" in text
+    assert "refused.flagged" in text
+    assert "left out" not in rendered(job).text and "flagged" not in rendered(job).text
+
+
 def test_figures_without_a_value_have_no_row(job: Path) -> None:
     assert "Following the prompt" not in rendered(job).text
     with_text = rendered(job, quality={"encoder": "clip-vit-b32", "promptFidelity": 0.31})

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreambooth.sampling.files import write_png
-from dreambooth.sampling.picture_set import PictureSet, PictureSetState
+from dreambooth.sampling.picture_set import Flagged, PictureSet, PictureSetState
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.workspace.digest import file_digest
 
@@ -16,7 +16,13 @@ Picture = NDArray[np.uint8]
 
 
 def a_set(
-    folder: Path, count: int, *, gated: bool = False, prompt: str = "a dog", **key: Any
+    folder: Path,
+    count: int,
+    *,
+    gated: bool = False,
+    prompt: str = "a dog",
+    flagged: Flagged = Flagged.REDRAWN,
+    **key: Any,
 ) -> PictureSet:
     return PictureSet(
         folder=folder,
@@ -26,6 +32,8 @@ def a_set(
         count=count,
         settings=SamplingSettings("dpmsolver++", 2, 1.0),
         gated=gated,
+        prompt_field="spec.classImages.prompt",
+        flagged=flagged,
         provenance={"model": "tiny"},
     )
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from numpy.typing import NDArray
 
 from dreambooth.models.load import load_model
 from dreambooth.models.schedulers import make_scheduler
 from dreambooth.sampling import machines
 from dreambooth.sampling.machines import GpuMachine, load_machine
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
-from dreambooth.sampling.studio import draw
+from dreambooth.sampling.studio import Machine, draw
 from tests.tiny_families import make_tiny_sd3, make_tiny_xl
 
 CPU = torch.device("cpu")
@@ -25,10 +26,16 @@ def requests(count: int) -> list[PictureRequest]:
     return [PictureRequest(index, 0, f"dog {index % 3}", seed=index) for index in range(count)]
 
 
+def drawn(
+    machine: Machine, wanted: list[PictureRequest], settings: SamplingSettings
+) -> NDArray[np.uint8]:
+    return np.concatenate([part.pictures for part in draw(machine, wanted, settings)])
+
+
 def test_a_cpu_draws_the_same_bits_however_many_are_drawn_with_them(tiny_model: Path) -> None:
     machine = load_machine(str(tiny_model), None, CPU)
-    many = np.concatenate(list(draw(machine, requests(11), GUIDED)))
-    few = np.concatenate(list(draw(machine, requests(11)[7:10], GUIDED)))
+    many = drawn(machine, requests(11), GUIDED)
+    few = drawn(machine, requests(11)[7:10], GUIDED)
     assert np.array_equal(many[7:10], few)
 
 
@@ -36,7 +43,7 @@ def test_half_precision_on_a_cpu_stays_near_diffusers_in_full_precision(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machines, "sampling_dtype", lambda device: torch.bfloat16)
-    [ours] = draw(load_machine(str(tiny_model), None, CPU), requests(1), GUIDED)
+    ours = drawn(load_machine(str(tiny_model), None, CPU), requests(1), GUIDED)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler("ddim", dict(pipeline.scheduler.config))
@@ -58,7 +65,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in ("synchronize", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     monkeypatch.setattr(
-        machines, "StreamDecoder", lambda model, device, together: SimpleNamespace()
+        machines, "StreamDecoder", lambda model, device, together, checker: SimpleNamespace()
     )
     return told
 
@@ -83,5 +90,5 @@ def test_a_gpu_is_asked_for_its_memory_once_for_each_kind_of_call(
 def test_other_families_are_drawn_with_the_same_code(tmp_path: Path, make: Any) -> None:
     machine = load_machine(str(make(tmp_path / "model")), None, CPU)
     settings = SamplingSettings(None, 2, 5.0)
-    pictures = np.concatenate(list(draw(machine, requests(9), settings)))
+    pictures = drawn(machine, requests(9), settings)
     assert pictures.shape == (9, 32, 32, 3) and len(np.unique(pictures, axis=0)) == 9

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from dreambooth.errors import InfrastructureError
 from dreambooth.sampling.batches import Batches, FittingBatches, FixedBatches
-from dreambooth.sampling.decoding import Developing
+from dreambooth.sampling.decoding import Developing, Drawn
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.sampling.studio import draw
 
@@ -49,7 +47,7 @@ class _Noted(Developing):
         super().__init__(pictures, None)
         self._log = log
 
-    def take(self) -> NDArray[np.uint8]:
+    def take(self) -> Drawn:
         self._log.append("take")
         return super().take()
 
@@ -61,7 +59,9 @@ def requests(count: int) -> list[PictureRequest]:
 def drawn(machine: ToyMachine, count: int) -> list[int]:
     """The seeds of the pictures that came, in order."""
     return [
-        int(seed) for part in draw(machine, requests(count), SETTINGS) for seed in part.flatten()
+        int(seed)
+        for part in draw(machine, requests(count), SETTINGS)
+        for seed in part.pictures.flatten()
     ]
 
 
@@ -73,7 +73,7 @@ def test_all_pictures_come_once_and_in_order() -> None:
 
 def test_what_fills_the_last_batch_up_is_thrown_away() -> None:
     machine = ToyMachine(FixedBatches(8))
-    parts = [len(part) for part in draw(machine, requests(11), SETTINGS)]
+    parts = [len(part.pictures) for part in draw(machine, requests(11), SETTINGS)]
     assert parts == [8, 3]
     assert [entry for entry in machine.log if entry != "take"] == ["start 8", "start 8"]
 
@@ -101,11 +101,11 @@ def test_too_little_memory_loses_no_picture_and_draws_none_twice() -> None:
 def test_memory_that_runs_out_on_the_way_delivers_first_what_was_drawn() -> None:
     machine = ToyMachine(FittingBatches(8))
     parts = draw(machine, requests(24), SETTINGS)
-    seeds = list(next(parts).flatten())
+    seeds = list(next(parts).pictures.flatten())
     # Another program takes memory.
     machine.room = 3
     for part in parts:
-        seeds += list(part.flatten())
+        seeds += list(part.pictures.flatten())
     assert seeds == list(range(24))
     second = machine.log.index("release")
     # The second batch was on its way by then; it is taken before anything is given back.

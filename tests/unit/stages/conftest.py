@@ -51,6 +51,7 @@ class Stages:
                 model.digest,
                 model.pipeline,
                 job.subject.token or "sks",
+                model.checker,
             ),
             outputs=outputs or {},
             progress=StageAnnouncer(stage, [self.events.append]),
