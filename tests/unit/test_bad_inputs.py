@@ -29,6 +29,7 @@ from tests.unit.bad_inputs import (
 from tests.unit.photos.pictures import a_landscape, a_photo, picture_bytes
 from tests.unit.photos.test_archive import PHOTOS, tarred
 from tests.unit.photos.test_refused import announces
+from tests.without_ray import without_ray
 
 FIELD, MODEL = "spec.subject.photos", "spec.model"
 PNG = picture_bytes()
@@ -271,6 +272,8 @@ def job(
     monkeypatch.delenv("DREAMBOOTH_MOUNTS", raising=False)
     handler = signal.getsignal(signal.SIGTERM)
     with ExitStack() as clean_up:
+        # What is wrong is found before Ray is needed, and it need not start to be stopped again.
+        clean_up.enter_context(without_ray())
         yield Setup(tmp_path, tiny_model, hub, clean_up)
     signal.signal(signal.SIGTERM, handler)
 

@@ -73,8 +73,9 @@ class LazyRay:
         try:
             with ray_session():
                 self._settled.set()
-                with contextlib.suppress(Exception):
-                    self._then()
+                if not self._over.is_set():
+                    with contextlib.suppress(Exception):
+                        self._then()
                 self._over.wait()
         except BaseException as error:
             self._error = error

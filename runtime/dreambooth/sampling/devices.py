@@ -1,5 +1,7 @@
 """Which device a process computes on, and how it is set up so that results repeat."""
 
+import contextlib
+import ctypes
 import functools
 import os
 from pathlib import Path
@@ -8,6 +10,11 @@ import torch
 
 from dreambooth.processors import usable_cpus
 from dreambooth.workspace.layout import Workspace
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Tensors up to this size, and as much free memory, are kept.
+_KEPT_BYTES = 2**30
 
 
 def this_device() -> torch.device:
@@ -22,11 +29,31 @@ def prepare_process() -> torch.device:
     process, so it takes all cores.
     """
     device = this_device()
+    keep_memory()
     keep_compiled()
     torch.set_num_threads(physical_threads())
     if device.type == "cpu":
         compute_repeatably()
     return device
+
+
+def keep_memory() -> None:
+    """Lets the C library keep what tensors give back, instead of asking the kernel for it anew.
+
+    A training step makes and frees thousands of tensors, and the kernel clears every page it hands
+    out. `give_memory_back` returns what is free after all. Nothing happens without glibc.
+    """
+    library = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def give_memory_back() -> None:
+    """Returns memory that is free but kept to the kernel."""
+    library = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        library.malloc_trim(0)
 
 
 def keep_compiled() -> None:

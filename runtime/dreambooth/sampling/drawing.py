@@ -80,10 +80,13 @@ class PictureActor:
 
     def rest(self) -> None:
         """Forgets the model."""
+        from dreambooth.sampling.devices import give_memory_back
+
         if self._machine is not None:
             self._machine.release()
         self._loaded = self._machine = None
         gc.collect()
+        give_memory_back()
 
     def draw(self, source: ModelSource, batch: Batch) -> Iterator[Batch]:
         """The pictures of the list in `batch` with the model `source`, part by part."""

@@ -18,6 +18,7 @@ from dreambooth.quality.encoders import load_encoder
 from dreambooth.sampling.devices import (
     compute_repeatably,
     keep_compiled,
+    keep_memory,
     physical_threads,
     this_device,
 )
@@ -198,6 +199,7 @@ def _time_is_up(plan: TrainingPlan, trainer: Trainer) -> bool:
 
 
 def _prepare(world: World) -> torch.device:
+    keep_memory()
     keep_compiled()
     device = this_device()
     if device.type == "cuda":

@@ -123,6 +123,17 @@ def test_what_is_to_be_done_when_ray_is_there_holds_up_nobody_and_may_fail(
     assert session.log == ["started", "prepared", "stopped"]
 
 
+def test_a_run_that_ends_while_ray_starts_does_nothing_more_with_it(
+    monkeypatch: pytest.MonkeyPatch, meter: GpuMeter
+) -> None:
+    session = Session(monkeypatch)
+    with ExitStack() as resources:
+        LazyRay(resources, meter).begin(lambda: session.log.append("prepared"))
+        # By then the run is over and waits for Ray to stop.
+        threading.Timer(0.5, session.may_start.set).start()
+    assert session.log == ["started", "stopped"]
+
+
 def _imported_by(work: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", BESIDE.format(work)], capture_output=True, text=True, check=True
