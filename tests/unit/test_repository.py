@@ -75,7 +75,7 @@ def test_no_file_names_the_host_of_a_package_registry() -> None:
         ('open("/' + 'root/.cache")', True),
         ("/" + "home/ann/photos", True),
         ("mountPath: /workspace/jobs", False),
-        ("$HOME/work/photos", False),
+        ("$HOME/" + "work/photos", False),
         ("https://example.com/home/page", False),
         ("/home/ray/.local", False),
         ("RUN --mount=type=cache,target=/" + "root/.cache", False),
