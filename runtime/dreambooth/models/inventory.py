@@ -12,10 +12,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dreambooth.errors import UserError
-from dreambooth.models.layouts import LAYOUTS, Component, Layout
+from dreambooth.models.layouts import CHECKER, LAYOUTS, Component, Layout
 
 INDEX = "model_index.json"
-CHECKER = "safety_checker"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".h5", ".msgpack")
 CONVERT = (
     "Convert it where you trust it: DiffusionPipeline.from_pretrained(OLD)"

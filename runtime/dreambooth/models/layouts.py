@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CHECKER = "safety_checker"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -86,7 +87,7 @@ _CLIP_TOKENIZER = Component(
 )
 _T5_TOKENIZER = Component(("T5Tokenizer", "T5TokenizerFast"), (("tokenizer.json",),), optional=True)
 _SAFETY_CHECKER = {
-    "safety_checker": Component(("StableDiffusionSafetyChecker",), (("config.json",),), "model"),
+    CHECKER: Component(("StableDiffusionSafetyChecker",), (("config.json",),), "model"),
     "feature_extractor": Component(
         ("CLIPImageProcessor", "CLIPFeatureExtractor"), (("preprocessor_config.json",),)
     ),

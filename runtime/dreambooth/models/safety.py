@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor
 
 from dreambooth.errors import UserError
-from dreambooth.models.inventory import CHECKER, INDEX, choose_checker, read_index
+from dreambooth.models.inventory import INDEX, choose_checker, read_index
+from dreambooth.models.layouts import CHECKER
 from dreambooth.models.loading import load_networks, reading
 from dreambooth.workspace.atomic import link_or_copy, read_json, write_json
 

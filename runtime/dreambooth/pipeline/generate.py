@@ -68,16 +68,14 @@ def generate_more(
         wanted.scheduler, wanted.steps or 1, wanted.guidance or 1.0, wanted.negative_prompt
     )
     # A model that was tuned with a checker has it in its folder.
-    checker = result["resolved"].get("safetyChecker", "none")
-    source = ModelSource(str(folder.model), checker=_folder_if(checker, folder.model))
+    known = result["resolved"].get("safetyChecker", "none")
+    model, lora, checker = folder.model, None, None if known == "none" else known
     if job.training.method == "lora":
         base = resolve(job.model, workspace=space.root, manifest_dir=folder.root)
-        checker = base.checker or "none"
-        source = ModelSource(
-            str(base.folder), lora=str(folder.model), checker=_folder_if(checker, base.folder)
-        )
+        model, lora, checker = base.folder, str(folder.model), base.checker
+    source = ModelSource(str(model), lora, str(model) if checker else None)
     key = {"model": result["outputs"]["modelDigest"]}
-    if source.checker is not None:
+    if checker:
         key["checker"] = checker
     sets = [_set(out, prompt, count, seed, settings, key, job.name) for prompt in filled]
     with disk_errors(out):
@@ -85,10 +83,6 @@ def generate_more(
     with ray_session():
         states = fill(sets, source, on_progress)
     return [file for state in states for file in state.files]
-
-
-def _folder_if(checker: str, folder: Path) -> str | None:
-    return None if checker == "none" else str(folder)
 
 
 def _set(
