@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from localcluster import cgroups, services
 from localcluster.errors import ClusterError
 from localcluster.layout import CONTROL
 from localcluster.services import Service
+from localcluster.waiting import wait_until
 
 # They outlive the tool that starts them: that is what they are for.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -75,6 +77,49 @@ def test_a_dead_process_that_nobody_collected_does_not_count_as_running(service:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert not service.alive()
     os.waitpid(pid, 0)
+
+
+# Gives back a quarter of a GiB when it ends, which takes the kernel a while.
+HEAVY = "import time; held = bytearray(1 << 28); print('ready', flush=True); time.sleep(600)"
+
+# Its first thread ends, as a killed process's may, while another holds what it holds.
+HEADLESS = """
+import ctypes, os, threading, time
+def hold():
+    while open(f"/proc/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    print("ready", flush=True)
+    time.sleep(1)
+    print("let go", flush=True)
+    os._exit(0)
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def python(program: str) -> Service:
+    """A service that is a Python program and has said that it is ready."""
+    made = Service("program", CONTROL, (sys.executable, "-c", program))
+    made.ensure()
+    wait_until("its word", lambda: "ready" in made.log.read_text(), 30)
+    return made
+
+
+def test_a_process_that_was_just_killed_does_not_count_as_running(settings: Path) -> None:
+    heavy = python(HEAVY)
+    pid = running(heavy)
+    os.kill(pid, signal.SIGKILL)
+    assert not heavy.alive()
+    os.waitpid(pid, 0)
+
+
+def test_the_next_one_starts_when_the_last_has_let_go(settings: Path) -> None:
+    headless = python(HEADLESS)
+    assert not headless.alive()
+    replace(headless, argv=("sh", "-c", "echo next; exec sleep 600")).ensure()
+    headless.wait("its word", lambda: "next" in headless.log.read_text(), 30)
+    assert headless.log.read_text() == "ready\nlet go\nnext\n"
+    headless.stop()
 
 
 @pytest.mark.parametrize("change", ["settings", "arguments"])

@@ -1,5 +1,6 @@
 """Long-running processes: started once, recognised again, restarted when they must be."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,9 @@ from localcluster.errors import ClusterError, tail
 from localcluster.layout import LOGS, RUN, Machine
 from localcluster.machines import inside
 from localcluster.waiting import wait_until
+
+_EXITING = 0x4  # PF_EXITING of the kernel's include/linux/sched.h
+_PENDING = ("SigPnd:", "ShdPnd:")  # of the first thread, of the process
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,12 @@ class Service:
         return digest.hexdigest()
 
     def pid(self) -> int | None:
-        """Return the process's id if it runs."""
+        """Return the process's id if it runs, and is not just ending."""
+        known = self._known()
+        return known if known is not None and not _ending(known) else None
+
+    def _known(self) -> int | None:
+        """Return the process's id if there is one, even if it is just ending."""
         try:
             record = json.loads(self._record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -68,8 +77,13 @@ class Service:
                 return False
             say(f"{self.label}: settings changed")
             self.stop()
+        self._outlive()
         self._start()
         return True
+
+    def _outlive(self) -> None:
+        """Wait until a process that is ending has let go of its ports and files."""
+        wait_until(f"the end of {self.label}", lambda: self._known() is None, 30, interval=0.02)
 
     def _start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +108,9 @@ class Service:
         """Ask it to end, and insist after the deadline."""
         for wanted in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + seconds
-            while (pid := self.pid()) is not None and time.monotonic() < deadline:
-                os.kill(pid, wanted)
+            while (pid := self._known()) is not None and time.monotonic() < deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, wanted)
                 time.sleep(0.1)
         self._record.unlink(missing_ok=True)
 
@@ -106,12 +121,40 @@ class Service:
 
 def _start_time(pid: int) -> str | None:
     """Return when a process started (ticks since boot), or None if there is none or it is dead."""
+    fields = _stat(pid)
+    if fields is None:
+        return None
+    # The first thread of a killed process can be dead before the others are.
+    dead = fields[0] in "ZX" and len(_threads(pid)) <= 1
+    return None if dead else fields[19]
+
+
+def _ending(pid: int) -> bool:
+    """Tell whether a process was killed or is exiting: it may look alive for a while yet."""
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX" or int(fields[6]) & _EXITING:
+        return True
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    pending = [line.split()[1] for line in status.splitlines() if line.startswith(_PENDING)]
+    return any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in pending)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the state on, or None if there is no process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
-    state, started = fields[0], fields[19]
-    return None if state in "ZX" else started
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def recorded() -> dict[str, Service]:
