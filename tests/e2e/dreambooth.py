@@ -17,6 +17,8 @@ from tests.e2e.release import Release
 
 EXAMPLE = ROOT / "examples" / "kubernetes" / "robot"
 PHOTOS = "robot-photos"
+# The GPU node of the local cluster has room for two workers of this pool.
+TWO_WORKERS = {"pool": "half", "workers": 2}
 # All that belongs to a job, by the label that its children have and its pods.
 CHILDREN = (
     "rayjobs.ray.io,rayclusters.ray.io,pods,services,configmaps,serviceaccounts,roles,"
@@ -39,7 +41,7 @@ def a_job(name: str, claim: str, *, steps: int = 12, **changes: Any) -> dict[str
         "training": {"steps": steps, "batchSize": 2, "checkpointEvery": 4, "keep": "last"},
         "generation": {"imagesPerPrompt": 2, "steps": 4},
         "evaluation": {"imagesPerPrompt": 2},
-        "cluster": {"workers": 2},
+        "cluster": dict(TWO_WORKERS),
         "workspace": {"claimName": claim},
         **changes,
     }

@@ -14,8 +14,8 @@ STEPS = 200
 
 @pytest.fixture(scope="module")
 def first(team: Team) -> JobUnderTest:
-    """A job that has succeeded; others share its volume and its class images."""
-    job = team.submit(a_job("first", team.claim))
+    """A job of one worker that has succeeded; others share its volume and its class images."""
+    job = team.submit(a_job("first", team.claim, cluster={"workers": 1}))
     job.succeeds(LONG)
     return job
 

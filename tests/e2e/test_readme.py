@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.e2e.dreambooth import JobUnderTest
-from tests.e2e.kube import ROOT, Cluster, Kubectl, tool
+from tests.e2e.dreambooth import TWO_WORKERS, JobUnderTest, stage
+from tests.e2e.kube import ROOT, Cluster, Kubectl, eventually, tool
 from tests.e2e.readme import commands
 from tests.e2e.release import VALUES, Release
-from tests.e2e.team import assert_pictures
+from tests.e2e.team import SOON, assert_pictures, machines
 
 HEADING = "On Kubernetes"
 
@@ -59,10 +61,12 @@ def desk(tmp_path: Path, cluster: Cluster, kubectl: Kubectl) -> tuple[Path, dict
 
 
 @pytest.mark.timeout(1800)
-def test_the_five_commands_of_the_readme_end_with_pictures(
+def test_the_five_commands_of_the_readme_end_with_pictures_and_figures(
     desk: tuple[Path, dict[str, str]], kubectl: Kubectl, nothing_installed: Release
 ) -> None:
     clone, environment = desk
+    ask_for_two_workers(clone / "examples" / "kubernetes" / "robot" / "job.yaml")
+    job = JobUnderTest("robot", kubectl, nothing_installed)
     typed = commands((ROOT / "README.md").read_text(encoding="utf-8"), HEADING)
     assert len(typed) == 5
     said = ""
@@ -80,6 +84,28 @@ def test_the_five_commands_of_the_readme_end_with_pictures(
         )
         said += f"$ {command}\n{done.stdout}"
         if done.returncode:
-            story = JobUnderTest("robot", kubectl, nothing_installed).story()
-            pytest.fail(f"{said}\nexit status {done.returncode}\n{story}")
-    assert_pictures(clone / "pictures", least=4)
+            pytest.fail(f"{said}\nexit status {done.returncode}\n{job.story()}")
+    status = job.status
+    assert [entry["state"] for entry in status["stages"]] == ["Succeeded"] * 5
+    assert status["quality"]["subjectFidelity"] > status["quality"]["baseFidelity"]
+    assert status["gpuSeconds"] > 0
+    assert status["cost"]["amount"] > 0
+    assert [attempt["number"] for attempt in status["attempts"]] == [1]
+    assert_pictures(clone / "pictures", stage(status, "generate")["done"])
+    assert {"AttemptStarted", "Succeeded"} <= {
+        event["reason"] for event in kubectl.list("events") if concerns(event, job)
+    }
+    eventually("its machines are given back", lambda: not machines(job), SOON)
+
+
+def ask_for_two_workers(manifest: Path) -> None:
+    """What the README says to add for it."""
+    job = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+    job["spec"]["cluster"] = dict(TWO_WORKERS)
+    manifest.write_text(yaml.safe_dump(job), encoding="utf-8")
+
+
+def concerns(event: dict[str, Any], job: JobUnderTest) -> bool:
+    """Whether an event is about the job itself."""
+    about = event["involvedObject"]
+    return (about["kind"], about["name"]) == ("DreamBoothJob", job.name)

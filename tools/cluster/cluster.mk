@@ -27,4 +27,4 @@ e2e: $(ENV) ## Run the tests that need a cluster: KUBECONFIG's, or one of their 
 	@tools/cluster/e2e.sh tests/e2e --ignore=$(FAULTS) $(ARGS)
 
 e2e-faults: $(ENV) ## Run all that jobs go through on a cluster: lost heads and nodes, suspension, deletion (root)
-	@tools/cluster/e2e.sh tests/e2e/test_operator.py $(FAULTS) $(ARGS)
+	@tools/cluster/e2e.sh tests/e2e/test_readme.py tests/e2e/test_operator.py $(FAULTS) $(ARGS)

@@ -100,7 +100,7 @@ def test_an_image_without_a_dockerfile_is_left_out_and_said_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = Image("absent", REPOSITORY / "no-such-folder" / "Dockerfile")
-    assert not images._ensure(image)
+    assert not images._has_dockerfile(image)
     assert "absent: no no-such-folder/Dockerfile yet" in capsys.readouterr().err
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +42,29 @@ def ensure() -> bool:
         raise ClusterError("building images without a container engine needs root: use sudo")
     changed = debian.ensure(debian.FOR_IMAGES)
     with exclusive(CLUSTER):
-        for image in recipes.ALL:
-            changed |= _ensure(image)
+        ready = [image for image in recipes.ALL if _has_dockerfile(image)]
+        for image in ready:
+            changed |= _build(image)
+        # Side by side: a node unpacks what it gets on one core.
+        with ThreadPoolExecutor(len(NODES)) as pool:
+            loads = [pool.submit(_load_all, ready, machine) for machine in NODES]
+        changed |= any([load.result() for load in loads])
     return changed
 
 
-def _ensure(image: Image) -> bool:
-    if not image.dockerfile.exists():
-        say(f"{image.name}: no {image.dockerfile.relative_to(REPOSITORY)} yet")
+def _has_dockerfile(image: Image) -> bool:
+    if image.dockerfile.exists():
+        return True
+    say(f"{image.name}: no {image.dockerfile.relative_to(REPOSITORY)} yet")
+    return False
+
+
+def _load_all(ready: Sequence[Image], machine: Machine) -> bool:
+    """Hand images to a node if it runs; tell whether it lacked any."""
+    if nodes.stopped(machine) or not machine.containerd_socket.exists():
+        say(f"{machine.name} does not run, no images loaded there")
         return False
-    changed = _build(image)
-    for machine in NODES:
-        if machine.containerd_socket.exists() and not nodes.stopped(machine):
-            changed |= _load(image, machine)
-        else:
-            say(f"{image.name}: {machine.name} does not run, not loaded there")
-    return changed
+    return any([_load(image, machine) for image in ready])
 
 
 def release() -> None:
