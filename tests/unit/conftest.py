@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fake_hub import FakeHub, fake_hub
+from tests.measuring import measure_no_other
 from tests.tiny import make_tiny_model
 
 
@@ -29,8 +30,10 @@ def local_ray() -> Iterator[None]:
     """A small Ray on this machine."""
     from dreambooth.pipeline.ray_session import ray_session
 
-    with ray_session():
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        measure_no_other(patch)
+        with ray_session():
+            yield
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from dreambooth.pipeline.progress import StageName
 from dreambooth.workspace.digest import file_digest, tree_digest
 from dreambooth.workspace.layout import Workspace
 from tests.jobs import write_manifest
+from tests.measuring import ALONE
 
 # The small job takes half a minute; a machine that is busy with other things too, some more.
 PATIENCE_SECONDS = 600.0
-COMMAND = "import sys; from dreambooth.cli.main import main; main()"
+COMMAND = ALONE + "import sys; from dreambooth.cli.main import main; main()"
 # Every process of a run inherits it, whoever its parent is by now.
 MARK = "DREAMBOOTH_CRASH_TEST"
 STAGES = [stage.value for stage in StageName]

@@ -6,7 +6,6 @@ file system, as pods share the workspace.
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
+
+from tests.measuring import unmeasured
 
 RAY = Path(sys.executable).with_name("ray")
 READY = "Ray runtime started."
@@ -26,7 +27,7 @@ class Machines:
 
     def __init__(self) -> None:
         self.environment = {
-            **os.environ,
+            **unmeasured(),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_ADDRESS": f"127.0.0.1:{_free_port()}",

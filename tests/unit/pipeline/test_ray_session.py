@@ -9,6 +9,7 @@ import ray
 
 from dreambooth.errors import InfrastructureError
 from dreambooth.pipeline.ray_session import ray_session
+from tests.measuring import ALONE
 
 STOPPED = """
 import os, signal
@@ -72,6 +73,10 @@ def test_a_cluster_that_is_named_is_joined_instead_of_starting_another(
 
 def test_a_program_that_is_told_to_stop_still_hears_it_while_ray_runs() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", ALONE + STOPPED],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "told 1"), done.stderr

@@ -35,8 +35,8 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def in_float32() -> Iterator[None]:
     """In bfloat16 a sum depends on its order already in the third digit."""
     plan = train.training_plan
 
@@ -44,7 +44,9 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
         made = plan(*args)
         return replace(made, settings=replace(made.settings, compute_dtype=torch.float32))
 
-    monkeypatch.setattr(train, "training_plan", in_full)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "training_plan", in_full)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +70,17 @@ def context_for(
     return context
 
 
-@pytest.mark.usefixtures("local_ray", "in_float32")
-def test_two_workers_see_the_losses_of_one_with_the_same_global_batch(prepared: Prepared) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_see_the_losses_of_one_that_waited_for_its_plan(prepared: Prepared) -> None:
     with without_ray():
         here = TrainStage().run(context_for(prepared, "here")).outputs
-    one = TrainStage().run(context_for(prepared, "one")).outputs
+    context = context_for(prepared, "one")
+    stage = TrainStage()
+    stage.prepare(context)
+    assert not context.folder.model.exists()
+    one = stage.run(context).outputs
     prepared[0].end()
+    assert not context.folder.ray_train.exists()
     two = TrainStage().run(context_for(prepared, "two", {"cluster.workers": 2})).outputs
     steps = [event.step for event in prepared[0].events if event.step is not None]
     assert steps and set(steps) <= set(range(1, 21))
@@ -93,20 +100,6 @@ def test_what_the_author_can_mend_comes_back_from_a_worker_as_such(prepared: Pre
         TrainStage().run(context)
     prepared[0].end()
     assert not context.folder.model.exists() and not context.folder.ray_train.exists()
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_workers_that_were_started_ahead_wait_for_the_plan_and_then_train(
-    prepared: Prepared,
-) -> None:
-    context = context_for(prepared, "ahead")
-    stage = TrainStage()
-    stage.prepare(context)
-    assert not context.folder.model.exists()
-    outputs = stage.run(context).outputs
-    assert len(outputs["losses"]) == 20
-    prepared[0].end()
-    assert not context.folder.ray_train.exists()
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,10 +1,8 @@
-"""One worker of a group, as a process: `python -m` it with its rank and a JSON of the rest.
+"""One worker of a group, for a process of its own.
 
-Trains a tiny model on pictures in folders and prints losses, digest and what it says of itself.
+Trains a tiny model on pictures in folders and returns losses, weights and what it says of itself.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +45,8 @@ def _engine(given: dict[str, Any]) -> Any:
     return make
 
 
-def main() -> None:
+def train(rank: int, given: dict[str, Any]) -> dict[str, Any]:
     """Trains as told."""
-    rank, given = int(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
     reduction.BUCKET_BYTES = given.get("bucket_bytes", reduction.BUCKET_BYTES)
     if given["size"] > 1:
@@ -71,12 +68,8 @@ def main() -> None:
     losses = [trainer.train_step() for _ in range(given["steps"])]
     weights = [weight.double().sum().item() for weight in trainer.engine.weights().values()]
     engine = trainer.engine.describe()
-    print(json.dumps({"losses": losses, "weights": weights, "engine": engine}))
     trainer.finish()
     if given["size"] > 1:
         dist.barrier()
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+    return {"losses": losses, "weights": weights, "engine": engine}

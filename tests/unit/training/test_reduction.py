@@ -1,16 +1,20 @@
 """Several workers take the steps that one would have taken."""
 
-import json
-import subprocess
-import sys
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.measuring import measure_no_other
 from tests.unit.training.conftest import pictures
+from tests.unit.training.group import train
 
-ROOT = Path(__file__).parents[3]
+# Its processes come from one that has imported the libraries; importing takes longer than all else.
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload([train.__module__])
 
 
 class Group:
@@ -36,23 +40,16 @@ class Group:
             "steps": 4,
             **given,
         }
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.unit.training.group", str(rank), json.dumps(told)],
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env={"PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT}", "OMP_NUM_THREADS": "1"},
-            )
-            for rank in range(size)
-        ]
-        answers = [worker.communicate(timeout=380)[0] for worker in workers]
-        return [json.loads(answer.splitlines()[-1]) for answer in answers]
+        with ProcessPoolExecutor(size, mp_context=FORKING) as processes:
+            return list(processes.map(train, range(size), [told] * size, timeout=380))
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Group:
-    return Group(tiny_model, tmp_path_factory.mktemp("group"))
+def group(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Group]:
+    with pytest.MonkeyPatch.context() as patch:
+        measure_no_other(patch)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield Group(tiny_model, tmp_path_factory.mktemp("group"))
 
 
 @pytest.fixture(scope="module")
