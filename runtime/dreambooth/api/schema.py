@@ -34,7 +34,12 @@ class _Validator(Protocol):
 def schema_problems(document: Any, schema: Schema, path: FieldPath = ()) -> list[Problem]:
     """Everything in the document that the schema does not allow, in the order of the fields."""
     validator: _Validator = _validator_class()(schema)
-    errors = [_problem(error, path) for error in validator.iter_errors(document)]
+    errors = [
+        _problem(error, path)
+        for error in validator.iter_errors(document)
+        # A value of another type is none of the listed ones either, and those say more.
+        if error.validator != "type" or "enum" not in error.schema
+    ]
     return list(dict.fromkeys(errors))
 
 

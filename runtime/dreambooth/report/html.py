@@ -69,7 +69,7 @@ def _pictures(result: dict[str, Any], job_folder: Path, workspace: Path) -> str:
         prompt, files = entry["prompt"], entry["files"]
         shown = files[: min(MAX_A_PROMPT, room)]
         room -= len(shown)
-        tuned = _thumbnails(job_folder / file for file in shown)
+        tuned = [thumbnail(job_folder / file) for file in shown]
         before = [
             thumbnail(workspace / file) if file else None
             for file in base.get(prompt, [])[: len(shown)]

@@ -308,6 +308,12 @@ def test_a_broken_rule_is_an_error_with_field_and_remedy() -> None:
     )
 
 
+def test_a_value_of_another_type_than_the_listed_ones_is_told_once() -> None:
+    assert str(refusal(a_manifest(**{"spec.training.method": 7}))) == (
+        "spec.training.method: found 7. Give one of full, lora."
+    )
+
+
 def test_all_problems_come_at_once_one_a_line() -> None:
     document = a_manifest(
         **{

@@ -214,6 +214,12 @@ def test_a_picture_that_was_deleted_is_left_out(job: Path) -> None:
     assert not any(text and text.startswith("Fine-tuned") for text in described)
 
 
+def test_a_picture_that_is_lost_keeps_its_place_beside_the_base_models(job: Path) -> None:
+    (job / "images" / "snow" / "0000.png").unlink()
+    figures = rendered(job).text.rpartition("Fine-tuned")[2]
+    assert figures.index("left out") < figures.index("seed 701")
+
+
 def test_a_result_with_little_in_it_still_gives_a_page(tmp_path: Path) -> None:
     page = Page(render_report({"name": "rex"}, tmp_path, tmp_path))
     assert "rex" in page.text
