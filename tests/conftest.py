@@ -1,5 +1,6 @@
 """What holds for every test: no network, no telemetry, the same examples every time."""
 
+import gc
 import logging
 import os
 import socket
@@ -36,6 +37,21 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_on_this_machine)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def libraries_are_not_searched_for_garbage() -> None:
+    """Hide half a million objects that stay anyway: looking through them takes a third of a second.
+
+    A job does that several times, to give memory back.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let Python's end find them again: some libraries complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

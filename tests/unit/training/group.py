@@ -19,6 +19,7 @@ from dreambooth.training.latents import encode_pictures
 from dreambooth.training.masters import MasterEngine
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.trainer import Trainer, TrainerSettings, TrainingData
+from tests.unit.training.side_by_side import join
 
 CPU = torch.device("cpu")
 
@@ -50,9 +51,7 @@ def train(rank: int, given: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     reduction.BUCKET_BYTES = given.get("bucket_bytes", reduction.BUCKET_BYTES)
     if given["size"] > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{given['store']}", rank=rank, world_size=given["size"]
-        )
+        join(rank, given["size"], Path(given["store"]))
     model = StableDiffusion.load(Path(given["model"])).to(CPU)
     data = TrainingData(
         photos=encode_pictures(model, sorted(Path(given["photos"]).iterdir()), 0, CPU),

@@ -1,20 +1,13 @@
 """Several workers take the steps that one would have taken."""
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.measuring import measure_no_other
 from tests.unit.training.conftest import pictures
 from tests.unit.training.group import train
-
-# Its processes come from one that has imported the libraries; importing takes longer than all else.
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload([train.__module__])
+from tests.unit.training.side_by_side import side_by_side
 
 
 class Group:
@@ -40,16 +33,12 @@ class Group:
             "steps": 4,
             **given,
         }
-        with ProcessPoolExecutor(size, mp_context=FORKING) as processes:
-            return list(processes.map(train, range(size), [told] * size, timeout=380))
+        return side_by_side(train, size, told)
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Group]:
-    with pytest.MonkeyPatch.context() as patch:
-        measure_no_other(patch)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield Group(tiny_model, tmp_path_factory.mktemp("group"))
+def group(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Group:
+    return Group(tiny_model, tmp_path_factory.mktemp("group"))
 
 
 @pytest.fixture(scope="module")
