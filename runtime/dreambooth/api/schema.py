@@ -37,10 +37,15 @@ def schema_problems(document: Any, schema: Schema, path: FieldPath = ()) -> list
     errors = [
         _problem(error, path)
         for error in validator.iter_errors(document)
-        # A value of another type is none of the listed ones either, and those say more.
-        if error.validator != "type" or "enum" not in error.schema
+        if not _is_told_by_enum(error)
     ]
     return list(dict.fromkeys(errors))
+
+
+def _is_told_by_enum(error: ValidationError) -> bool:
+    """A value of another type is none of the listed ones either, and those say more."""
+    schema: Schema = error.schema  # type: ignore[assignment]
+    return error.validator == "type" and "enum" in schema
 
 
 @cache
