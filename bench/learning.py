@@ -140,16 +140,8 @@ def run(
 ) -> tuple[Figures, list[Image.Image]]:
     """Trains one variant on one subject and scores it."""
     started = time.perf_counter()
-    model = load_model(MODEL).to(device)
-    sampler = Sampler(model, device, autocast=True)
-    kept = variant.steps
-    if variant.notebook:
-        model = _train_notebook(variant, subject, base, device)
-        sampler = Sampler(model, device, autocast=True)
-    else:
-        kept = _train_ours(variant, subject, base, model, sampler, encoder, device)
+    sampler, kept = train(variant, subject, base, encoder, device)
     seconds = time.perf_counter() - started
-    sampler.forget_prompts()
     pictures = draw(sampler, subject.prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
     of_class = draw(sampler, subject.class_prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
     after, class_after = encoder.embed(pictures), encoder.embed(of_class)
@@ -174,6 +166,21 @@ def run(
         seconds=seconds,
     )
     return figures, pictures[:4] + of_class[:4]
+
+
+def train(
+    variant: Variant, subject: Subject, base: Base, encoder: Encoder, device: torch.device
+) -> tuple[Sampler, int]:
+    """What draws with the tuned model, and the step that was kept."""
+    if variant.notebook:
+        tuned = _train_notebook(variant, subject, base, device)
+        return Sampler(tuned, device, autocast=True), variant.steps
+    model = load_model(MODEL).to(device)
+    sampler = Sampler(model, device, autocast=True)
+    kept = _train_ours(variant, subject, base, model, sampler, encoder, device)
+    # They were encoded by what has been trained since.
+    sampler.forget_prompts()
+    return sampler, kept
 
 
 def _train_ours(

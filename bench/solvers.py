@@ -1,8 +1,8 @@
-"""What fewer steps of another sampler cost in likeness, and what they save in work.
+"""What fewer steps of another sampler cost in quality, and what they save in work.
 
-The built-in model draws the same noise with every sampler. A picture is compared, by the encoder
-that needs no download, with the one that a hundred steps give, where solvers agree. Writes
-bench/results/solvers.json and with it a table of docs/quality.md:
+A shipped subject is learned once with the defaults, and every sampler draws the same noise with the
+tuned model: the subject, scored on held-out poses, and its class. Writes bench/results/solvers.json
+and with it a table of docs/quality.md:
 
     python -m bench.solvers           what is not there yet; minutes on two cores
     python -m bench.solvers --fresh   all of it
@@ -10,33 +10,24 @@ bench/results/solvers.json and with it a table of docs/quality.md:
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
-
-from bench.learning import MODEL, SUBJECTS
+from bench.learning import SCORED_PICTURES, TEST_SEED, Base, Subject, Variant, draw, train
 from bench.machine import describe_machine, in_words
 from bench.tables import ROOT, replace_between, table
 from dreambooth.models.defaults import EMOJI
 from dreambooth.models.schedulers import make_scheduler
-from dreambooth.quality.encoders import Encoder, load_encoder
-from dreambooth.quality.metrics import diversity
+from dreambooth.quality.encoders import load_encoder
+from dreambooth.quality.metrics import diversity, gap_closed, subject_fidelity
 from dreambooth.sampling.devices import prepare_process
-from dreambooth.sampling.machines import load_machine
-from dreambooth.sampling.settings import (
-    BATCH_SIZE,
-    PictureRequest,
-    SamplingSettings,
-    picture_seed,
-)
-from dreambooth.sampling.studio import Machine, draw
 from dreambooth.workspace.atomic import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "solvers.json"
-REFERENCE = ("dpmsolver++", 100)
+SUBJECT = "robot"
 SOLVERS = (
     ("pndm", 50),
     ("ddim", 50),
@@ -50,7 +41,6 @@ SOLVERS = (
     ("unipc", 10),
 )
 NOTEBOOK = SOLVERS[0]
-PROMPTS = tuple(f"photo of a {noun}" for noun in SUBJECTS.values())
 Row = dict[str, Any]
 
 
@@ -72,52 +62,37 @@ def main() -> None:
 
 def _measure_all(results: Row, most: int) -> None:
     """Adds to `results` the rows it lacks, and writes it after each."""
-    device = prepare_process()
-    machine = load_machine(str(MODEL), None, device)
-    encoder = load_encoder(EMOJI.encoder, Path())
-    results.setdefault("machine", describe_machine())
     rows = results.setdefault("rows", [])
-    missing = [
-        each for each in SOLVERS if each not in [(row["name"], row["steps"]) for row in rows]
-    ]
-    exact: Tensor | None = None
-    for name, steps in missing[:most]:
-        if exact is None:
-            exact = _embeddings(machine, encoder, *REFERENCE)
-        rows.append(_row(name, steps, _embeddings(machine, encoder, name, steps), exact))
+    done = {(row["name"], row["steps"]) for row in rows}
+    missing = [each for each in SOLVERS if each not in done][:most]
+    if not missing:
+        return
+    results.setdefault("machine", describe_machine())
+    device, encoder = prepare_process(), load_encoder(EMOJI.encoder, Path())
+    with tempfile.TemporaryDirectory() as scratch:
+        subject = Subject(SUBJECT)
+        base = Base(subject, device, encoder, Path(scratch))
+        sampler, _ = train(Variant("the defaults"), subject, base, encoder, device)
+    floor = subject_fidelity(base.subject, base.held_out)
+    ceiling = subject_fidelity(encoder.embed(subject.photos), base.held_out)
+    for name, steps in missing:
+        settings = replace(base.sampling, scheduler=name, steps=steps)
+        of_subject, of_class = (
+            encoder.embed(draw(sampler, prompt, SCORED_PICTURES, TEST_SEED, settings))
+            for prompt in (subject.prompt, subject.class_prompt)
+        )
+        fidelity = subject_fidelity(of_subject, base.held_out)
+        rows.append(
+            {
+                "name": name,
+                "steps": steps,
+                "gap_closed": gap_closed(fidelity, floor, ceiling),
+                "diversity": diversity(of_class) / diversity(base.class_pictures),
+                "calls": _calls(name, steps),
+            }
+        )
         print(rows[-1], flush=True)
         write_json(RESULTS, results)
-
-
-def _row(name: str, steps: int, embeddings: Tensor, exact: Tensor) -> Row:
-    """One sampler's figures; embeddings are `[prompts, pictures, D]`."""
-    likeness = (embeddings * exact).sum(-1).mean().item()
-    # How alike two pictures of one prompt are that begin with different noise.
-    others = 1.0 - sum(diversity(each) for each in exact) / len(exact)
-    varied = sum(diversity(each) for each in embeddings) / len(embeddings)
-    return {
-        "name": name,
-        "steps": steps,
-        "likeness": (likeness - others) / (1.0 - others),
-        "diversity": varied / (1.0 - others),
-        "calls": _calls(name, steps),
-    }
-
-
-def _embeddings(machine: Machine, encoder: Encoder, name: str, steps: int) -> Tensor:
-    """`[prompts, pictures, D]` of unit vectors."""
-    settings = SamplingSettings(name, steps, EMOJI.guidance)
-    requests = [
-        PictureRequest(index, 0, prompt, picture_seed(0, prompt, index, 0))
-        for prompt in PROMPTS
-        for index in range(BATCH_SIZE)
-    ]
-    pictures = [
-        Image.fromarray(picture)
-        for part in draw(machine, requests, settings)
-        for picture in part.pictures
-    ]
-    return encoder.embed(pictures).view(len(PROMPTS), BATCH_SIZE, -1)
 
 
 def _calls(name: str, steps: int) -> int:
@@ -133,13 +108,13 @@ def solvers_table(results: Row) -> str:
     order = {each: place for place, each in enumerate(SOLVERS)}
     rows = sorted(rows, key=lambda row: order.get((row["name"], row["steps"]), len(order)))
     whole = _calls(*NOTEBOOK)
-    lines = [["Sampler", "Steps", "The picture of 100 steps", "Diversity", "Work"]]
+    lines = [["Sampler", "Steps", "Gap closed", "Diversity", "Work"]]
     for row in rows:
         lines.append(
             [
                 f"`{row['name']}`",
                 str(row["steps"]),
-                f"{row['likeness']:.0%}",
+                f"{row['gap_closed']:.0%}",
                 f"{row['diversity']:.0%}",
                 f"{row['calls'] / whole:.0%}",
             ]
