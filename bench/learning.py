@@ -5,7 +5,7 @@ Uses the runtime's own trainer, sampler and checkpoint selection, without Ray ar
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -61,8 +61,8 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What one run measured; cosines of the encoder against held-out poses."""
+class Scores:
+    """What pictures of a tuned model are worth; cosines of the encoder against held-out poses."""
 
     floor: float
     fidelity: float
@@ -74,6 +74,12 @@ class Figures:
     diversity_before: float
     diversity_after: float
     diversity_kept: float
+
+
+@dataclass(frozen=True)
+class Figures(Scores):
+    """What one run measured."""
+
     kept_step: int
     seconds: float
 
@@ -107,6 +113,8 @@ class Base:
             encoder.embed(draw(self._sampler, prompt, SCORED_PICTURES, TEST_SEED, self.sampling))
             for prompt in (subject.prompt, subject.class_prompt)
         )
+        self.floor = subject_fidelity(self.subject, self.held_out)
+        self.ceiling = subject_fidelity(encoder.embed(subject.photos), self.held_out)
 
     def class_files(self, count: int, guidance: float) -> list[Path]:
         """Class images to train with, as files."""
@@ -142,30 +150,33 @@ def run(
     started = time.perf_counter()
     sampler, kept = train(variant, subject, base, encoder, device)
     seconds = time.perf_counter() - started
-    pictures = draw(sampler, subject.prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
-    of_class = draw(sampler, subject.class_prompt, SCORED_PICTURES, TEST_SEED, base.sampling)
+    scores, pictures = score_pictures(sampler, subject, base, encoder, base.sampling)
+    return Figures(**asdict(scores), kept_step=kept, seconds=seconds), pictures
+
+
+def score_pictures(
+    sampler: Sampler, subject: Subject, base: Base, encoder: Encoder, settings: SamplingSettings
+) -> tuple[Scores, list[Image.Image]]:
+    """Draws subject and class with the tuned model and scores them; four of each come back."""
+    pictures = draw(sampler, subject.prompt, SCORED_PICTURES, TEST_SEED, settings)
+    of_class = draw(sampler, subject.class_prompt, SCORED_PICTURES, TEST_SEED, settings)
     after, class_after = encoder.embed(pictures), encoder.embed(of_class)
-    photos = encoder.embed(subject.photos)
-    floor = subject_fidelity(base.subject, base.held_out)
-    ceiling = subject_fidelity(photos, base.held_out)
     fidelity = subject_fidelity(after, base.held_out)
     before = class_similarity(base.class_pictures, base.held_out)
     drifted = class_similarity(class_after, base.held_out)
-    figures = Figures(
-        floor=floor,
+    scores = Scores(
+        floor=base.floor,
         fidelity=fidelity,
-        ceiling=ceiling,
-        gap_closed=gap_closed(fidelity, floor, ceiling),
+        ceiling=base.ceiling,
+        gap_closed=gap_closed(fidelity, base.floor, base.ceiling),
         class_before=before,
         class_after=drifted,
-        drift_of_gap=(drifted - before) / (ceiling - floor),
+        drift_of_gap=(drifted - before) / (base.ceiling - base.floor),
         diversity_before=diversity(base.class_pictures),
         diversity_after=diversity(class_after),
         diversity_kept=diversity(class_after) / diversity(base.class_pictures),
-        kept_step=kept,
-        seconds=seconds,
     )
-    return figures, pictures[:4] + of_class[:4]
+    return scores, pictures[:4] + of_class[:4]
 
 
 def train(

@@ -16,13 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.learning import SCORED_PICTURES, TEST_SEED, Base, Subject, Variant, draw, train
+from bench.learning import Base, Subject, Variant, score_pictures, train
 from bench.machine import describe_machine, in_words
 from bench.tables import ROOT, replace_between, table
 from dreambooth.models.defaults import EMOJI
 from dreambooth.models.schedulers import make_scheduler
 from dreambooth.quality.encoders import load_encoder
-from dreambooth.quality.metrics import diversity, gap_closed, subject_fidelity
 from dreambooth.sampling.devices import prepare_process
 from dreambooth.workspace.atomic import read_json, write_json
 
@@ -73,21 +72,15 @@ def _measure_all(results: Row, most: int) -> None:
         subject = Subject(SUBJECT)
         base = Base(subject, device, encoder, Path(scratch))
         sampler, _ = train(Variant("the defaults"), subject, base, encoder, device)
-    floor = subject_fidelity(base.subject, base.held_out)
-    ceiling = subject_fidelity(encoder.embed(subject.photos), base.held_out)
     for name, steps in missing:
         settings = replace(base.sampling, scheduler=name, steps=steps)
-        of_subject, of_class = (
-            encoder.embed(draw(sampler, prompt, SCORED_PICTURES, TEST_SEED, settings))
-            for prompt in (subject.prompt, subject.class_prompt)
-        )
-        fidelity = subject_fidelity(of_subject, base.held_out)
+        scores, _ = score_pictures(sampler, subject, base, encoder, settings)
         rows.append(
             {
                 "name": name,
                 "steps": steps,
-                "gap_closed": gap_closed(fidelity, floor, ceiling),
-                "diversity": diversity(of_class) / diversity(base.class_pictures),
+                "gap_closed": scores.gap_closed,
+                "diversity": scores.diversity_kept,
                 "calls": _calls(name, steps),
             }
         )

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 import pytest
 import torch.distributed as dist
 
-from tests.measuring import measure_no_other
-
 Answer = TypeVar("Answer")
 
 _FORKING = multiprocessing.get_context("forkserver")
@@ -25,7 +23,6 @@ def side_by_side(
 ) -> list[Answer]:
     """What `size` processes of one thread return from `work(rank, *given)`."""
     with pytest.MonkeyPatch.context() as patch:
-        measure_no_other(patch)
         patch.setenv("OMP_NUM_THREADS", "1")
         with ProcessPoolExecutor(size, mp_context=_FORKING) as processes:
             tasks = [processes.submit(work, rank, *given) for rank in range(size)]

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,7 @@ def ensure() -> bool:
             changed |= _build(image)
         # Side by side: a node unpacks what it gets on one core.
         with ThreadPoolExecutor(len(NODES)) as pool:
-            loads = [pool.submit(_load_all, ready, machine) for machine in NODES]
-        changed |= any([load.result() for load in loads])
+            changed |= any([*pool.map(partial(_load_all, ready), NODES)])
     return changed
 
 

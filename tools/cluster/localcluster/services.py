@@ -124,9 +124,9 @@ def _start_time(pid: int) -> str | None:
     fields = _stat(pid)
     if fields is None:
         return None
+    state, threads, started = fields[0], int(fields[17]), fields[19]
     # The first thread of a killed process can be dead before the others are.
-    dead = fields[0] in "ZX" and len(_threads(pid)) <= 1
-    return None if dead else fields[19]
+    return None if state in "ZX" and threads <= 1 else started
 
 
 def _ending(pid: int) -> bool:
@@ -148,13 +148,6 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
 
 
 def recorded() -> dict[str, Service]:
