@@ -32,6 +32,7 @@ PRIVATE_FOLDERS = (
     Path("/var/log/containers"),
 )
 _MADE_FOLDERS = STATE / "made-folders"
+_DEVICES = Path("/sys/class/net")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARDING_BEFORE = STATE / "ip-forward-before"
 _COMMENT = ("-m", "comment", "--comment", "dreambooth-cluster")
@@ -60,10 +61,14 @@ def _is_mount(path: Path) -> bool:
     return str(path) in {line.split()[4] for line in lines}
 
 
+def _has_device(name: str) -> bool:
+    return (_DEVICES / name).exists()
+
+
 def ensure_host() -> bool:
     """Set up the bridge, forwarding and the private folder; tell whether anything changed."""
     changed = _ensure_run_folder()
-    if not Path(f"/sys/class/net/{BRIDGE}").exists():
+    if not _has_device(BRIDGE):
         _refuse_taken_network()
         run(["ip", "link", "add", BRIDGE, "type", "bridge"])
         run(["ip", "address", "add", f"{HOST_ADDRESS}/{_PREFIX}", "dev", BRIDGE])
@@ -102,11 +107,7 @@ def _ensure_run_folder() -> bool:
 
 def intact(machine: Machine) -> bool:
     """Tell whether a machine has its groups, namespaces and cable."""
-    return (
-        _is_mount(machine.mnt)
-        and Path(f"/sys/class/net/{machine.device}").exists()
-        and cgroups.exist(machine.name)
-    )
+    return _is_mount(machine.mnt) and _has_device(machine.device) and cgroups.exist(machine.name)
 
 
 def make(machine: Machine) -> None:
@@ -161,16 +162,28 @@ def release(machine: Machine) -> None:
     for file in (machine.net, machine.mnt):
         while _is_mount(file):
             run(["umount", "--lazy", file])
-    if Path(f"/sys/class/net/{machine.device}").exists():
-        run(["ip", "link", "delete", machine.device])
+    _delete_device(machine.device)
+
+
+def _delete_device(name: str) -> None:
+    """Delete a network device, if it is there.
+
+    The kernel deletes a cable itself some time after its namespace, maybe just now.
+    """
+    if not _has_device(name):
+        return
+    try:
+        run(["ip", "link", "delete", name])
+    except ClusterError:
+        if _has_device(name):
+            raise
 
 
 def release_host() -> None:
     """Undo what was done to the host."""
     for machine in MACHINES:
         release(machine)
-    if Path(f"/sys/class/net/{BRIDGE}").exists():
-        run(["ip", "link", "delete", BRIDGE])
+    _delete_device(BRIDGE)
     if shutil.which("iptables"):
         for table, rule in _HOST_RULES:
             while succeeds(["iptables", "-w", "-t", table, "-C", *rule]):
