@@ -1,8 +1,8 @@
 """Measures the product on two GPUs of one machine against one of them (NVLink, NCCL).
 
-Training with Ray Train and class images through the product's own stages, a worker that is killed,
-and what adding up gradients takes alone. One GPU's figures are those of `bench.gpu`, which has to
-run before on the same machine; the plan for more GPUs in docs/performance.md is computed from both.
+Training with Ray Train and pictures through the product's own stages, a worker that is killed, and
+what adding up gradients takes alone; the plan for more GPUs in docs/performance.md is computed from
+that. Where there are four GPUs, `--section four` measures them, too.
 
     python -m bench.gpu_scaling                       all sections, then the tables
     python -m bench.gpu_scaling --section full        only these (may be given several times)
@@ -53,9 +53,12 @@ SECTIONS = {
     "prepare": Section(_prepare, 120),
     "machine": Section(_machine, 60),
     "link": Section(_link, 60),
-    "full": Section(_scaling("full"), 150),
-    "lora": Section(_scaling("lora"), 150),
+    "one": Section(_scaling("one_full"), 240),
+    "full": Section(_scaling("full"), 180),
     "same-batch": Section(_scaling("same_batch"), 150),
+    "one-lora": Section(_scaling("one_lora"), 150),
+    "lora": Section(_scaling("lora"), 150),
+    "four": Section(_scaling("four"), 180),
 }
 
 
@@ -68,6 +71,7 @@ def main() -> None:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
         return
     if not options.tables:
+        options.section = options.section or [name for name in SECTIONS if name != "four"]
         run_chosen("bench.gpu_scaling", SECTIONS, options, is_prepared)
     if options.out == RESULTS and not options.tiny:
         from bench.gpu.scaling_tables import write_tables

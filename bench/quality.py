@@ -48,9 +48,14 @@ def _notebook(rate: float, seed: int = 0) -> Variant:
     )
 
 
+def _last(seed: int = 0) -> Variant:
+    name = "last checkpoint instead of the best"
+    return Variant(name if seed == 0 else f"{name}, seed {seed}", keep_best=False, seed=seed)
+
+
 VARIANTS = (
     *(Variant(f"defaults, seed {seed}", seed=seed) for seed in SEEDS),
-    Variant("last checkpoint instead of the best", keep_best=False),
+    _last(),
     Variant("λ = 0", prior_weight=0.0, keep_best=False),
     Variant("class images with guidance 5", class_guidance=5.0),
     Variant("100 class images", class_images=100),
@@ -60,6 +65,7 @@ VARIANTS = (
     *(_notebook(rate) for rate in NOTEBOOK_RATES),
     # At the rate that suits it best, with as many seeds as our defaults have.
     *(_notebook(max(NOTEBOOK_RATES), seed) for seed in SEEDS[1:]),
+    *(_last(seed) for seed in SEEDS[1:]),
 )
 
 

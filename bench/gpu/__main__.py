@@ -100,7 +100,7 @@ SECTIONS = {
     "notebook-training": Section(_baseline("notebook_training"), 60),
     "peer-generation": Section(_baseline("peer_generation"), 60),
     "peer-training": Section(_baseline("peer_training"), 60),
-    "job": Section(_job, 420),
+    "job": Section(_job, 600),
     "stream": Section(_drawing("stream"), 90),
     "drawing": Section(_drawing("batches"), 150),
     "training": Section(_training("batches"), 300),

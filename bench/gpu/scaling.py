@@ -1,7 +1,4 @@
-"""Jobs on two GPUs of one machine, through the product's own stages and one local Ray.
-
-What they are compared with, one GPU of the same machine, is what `bench.gpu` measures there.
-"""
+"""Jobs on one, two and four GPUs of one machine, through the product's own stages and one Ray."""
 
 import os
 import shutil
@@ -10,41 +7,70 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
-from bench.gpu.jobs import JobRun, figures, run_job
-from bench.gpu.scratch import CLASS_TEMPLATE, PROMPT, scratch, write_job
+from bench.gpu.jobs import JobRun, figures, run_job, steady_pictures
+from bench.gpu.scratch import scratch, write_job
 from bench.gpu.whole_job import COMPARED_LOSSES, compiled_in, job_workspace
 from bench.gpu.whole_job import spec as whole_spec
 
 WORKERS = 2
+# Pairs of a step on each GPU, as in the notebook's batch.
+PAIRS = 2
+# Pictures for each GPU: enough that most are drawn while nothing starts or ends.
+CLASS_IMAGES, PICTURES = 128, 64
 # What training workers of Ray Train are called among processes.
 WORKER = "ray::RayTrainWorker"
 
 
+def one_full(tiny: bool) -> dict[str, Any]:
+    """The same as `full` on one of the GPUs."""
+    return _full(tiny, 1, _empty(tiny, "one"))
+
+
 def full(tiny: bool) -> dict[str, Any]:
-    """Class images on both GPUs; a full fine-tune with one GPU's batch on each."""
-    wanted = _spec(tiny, "full", pairs=2 * WORKERS, class_images=16 if tiny else 96)
-    run = _run(tiny, "two-full", wanted, _empty(tiny))
-    return _told("full, two pairs each", _figures(run) | _drawn(run))
+    """Class images and pictures on both GPUs; a full fine-tune with one GPU's batch on each."""
+    return _full(tiny, WORKERS, _empty(tiny, "two"))
+
+
+def four(tiny: bool) -> dict[str, Any]:
+    """The same on four GPUs."""
+    return _full(tiny, 4, _empty(tiny, "four"))
 
 
 def same_batch(tiny: bool) -> dict[str, Any]:
-    """The whole job's training with its pairs shared by two workers, on its class images."""
-    wanted = whole_spec(tiny, workers=WORKERS)
-    wanted["training"]["steps"] = 12 if tiny else 100
-    workspace = job_workspace(tiny)
-    shutil.rmtree(workspace / "jobs" / "two-same", ignore_errors=True)
-    run = _run(tiny, "two-same", wanted, workspace)
-    return _told("full, one pair each", _figures(run) | {"losses": run.losses[:COMPARED_LOSSES]})
+    """The training of `one_full` with its pairs shared by two workers, on its class images."""
+    wanted = _spec(tiny, "full", workers=WORKERS, each=1, share=1)
+    run = _run(tiny, "two-same", wanted, scratch(tiny) / "one")
+    return _told("full, one pair each", _figures(run))
+
+
+def one_lora(tiny: bool) -> dict[str, Any]:
+    """The same as `lora` on one of the GPUs, and nobody is killed."""
+    return _told("LoRA, one GPU", _figures(_run_lora(tiny, 1, "one-lora")))
 
 
 def lora(tiny: bool) -> dict[str, Any]:
     """LoRA with one GPU's batch on each; a worker is killed after the first checkpoint."""
-    wanted = _spec(tiny, "lora", pairs=2 * WORKERS, class_images=4)
-    wanted["training"] |= {"steps": 40 if tiny else 300, "checkpointEvery": 8 if tiny else 100}
     killer = _Killer(after_step=12 if tiny else 150)
-    run = _run(tiny, "two-lora", wanted, _empty(tiny), killer)
-    return _told("LoRA, two pairs each", _figures(run) | killer.figures(run, wanted["training"]))
+    run = _run_lora(tiny, WORKERS, "two-lora", killer)
+    return _told("LoRA, two pairs each", _figures(run) | killer.figures(run, _lora_training(tiny)))
+
+
+def _full(tiny: bool, workers: int, workspace: Path) -> dict[str, Any]:
+    wanted = _spec(tiny, "full", workers=workers, each=PAIRS, share=workers)
+    run = _run(tiny, f"full-{workers}", wanted, workspace)
+    return _told(f"full, two pairs each, {workers} GPUs", _figures(run) | _drawn(run))
+
+
+def _run_lora(tiny: bool, workers: int, name: str, listen: Any = None) -> JobRun:
+    wanted = _spec(tiny, "lora", workers=workers, each=PAIRS, share=0)
+    wanted["training"] |= _lora_training(tiny)
+    return _run(tiny, name, wanted, _empty(tiny, name), listen)
+
+
+def _lora_training(tiny: bool) -> dict[str, int]:
+    return {"steps": 40 if tiny else 300, "checkpointEvery": 8 if tiny else 100}
 
 
 class _Killer:
@@ -94,12 +120,21 @@ class _Killer:
         }
 
 
-def _spec(tiny: bool, method: str, *, pairs: int, class_images: int) -> dict[str, Any]:
-    """A job whose class images and training are measured; of the rest there is little."""
-    wanted = whole_spec(tiny, method=method, workers=WORKERS)
-    wanted["classImages"] |= {"prompt": CLASS_TEMPLATE, "count": class_images, "seed": 1}
-    wanted["training"] |= {"steps": 12 if tiny else 120, "batchSize": pairs}
-    wanted["generation"] |= {"prompts": [PROMPT], "imagesPerPrompt": 1, "steps": 2 if tiny else 10}
+def _spec(tiny: bool, method: str, *, workers: int, each: int, share: int) -> dict[str, Any]:
+    """A job of which pictures and training are measured.
+
+    Args:
+        tiny: Whether the networks are.
+        method: Of training.
+        workers: GPUs.
+        each: Pairs of a step on each of them.
+        share: How many GPUs' worth of pictures there are; 0 for next to none.
+    """
+    wanted = whole_spec(tiny, method=method, workers=workers)
+    each_class, each_picture = (8, 4) if tiny else (CLASS_IMAGES, PICTURES)
+    wanted["classImages"] |= {"count": share * each_class or 4, "seed": 1}
+    wanted["training"] |= {"steps": 12 if tiny else 120, "batchSize": workers * each}
+    wanted["generation"] |= {"imagesPerPrompt": share * each_picture or 1}
     return wanted
 
 
@@ -107,11 +142,20 @@ def _run(
     tiny: bool, name: str, wanted: dict[str, Any], workspace: Path, listen: Any = None
 ) -> JobRun:
     environment = compiled_in(job_workspace(tiny))
+    if visible := _visible(wanted["cluster"]["workers"]):
+        environment["CUDA_VISIBLE_DEVICES"] = visible
     return run_job(write_job(tiny, name, wanted), workspace, environment, listen)
 
 
-def _empty(tiny: bool) -> Path:
-    workspace = scratch(tiny) / "two"
+def _visible(count: int) -> str:
+    """The first `count` GPUs of those this process may use; empty without any."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
+    return ",".join(names[:count])
+
+
+def _empty(tiny: bool, name: str) -> Path:
+    workspace = scratch(tiny) / name
     shutil.rmtree(workspace, ignore_errors=True)
     return workspace
 
@@ -126,14 +170,15 @@ def _figures(run: JobRun) -> dict[str, Any]:
         "training": found["training"],
         "timeline": found["timeline"]["stages"],
         "seconds": run.seconds,
+        "losses": run.losses[:COMPARED_LOSSES],
     }
 
 
 def _drawn(run: JobRun) -> dict[str, Any]:
-    found = figures(run)
-    stage = found["stages"]["classImages"]
+    stage = figures(run)["stages"]["classImages"]
     return {
-        "images_a_second": found["class_images_a_second"],
+        "images_a_second": steady_pictures(run.events, "classImages"),
+        "pictures_a_second": steady_pictures(run.events, "generate"),
         "class_images_s": stage["end"] - stage["start"],
         "busy_share": stage.get("busy_share"),
     }

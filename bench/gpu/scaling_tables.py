@@ -1,18 +1,13 @@
 """The tables about several GPUs, and the plan for more of them, in docs/performance.md."""
 
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from bench.gpu.tables import DOCUMENT
-from bench.gpu.tables import RESULTS as ONE_GPU
 from bench.machine import in_words
 from bench.tables import replace_between, table
-from dreambooth.workspace.atomic import read_json
 
 GPUS = (2, 4, 8, 16, 32, 64)
-# Of one GPU's steps, with which two are compared.
-PAIRS = 2
 # What a link carries one way, in bytes a second; NVLink's is measured.
 NETWORKS = {"100 Gb/s": 12.5e9, "25 Gb/s": 3.125e9}
 # Backward takes twice the forward pass's arithmetic: the share of a step in which gradients are
@@ -24,78 +19,69 @@ Lines = list[list[str]]
 
 def write_tables(results: Results) -> None:
     """Puts the figures into docs/performance.md."""
-    for name, text in scaling_tables(results, read_json(ONE_GPU) or {}).items():
+    for name, text in scaling_tables(results).items():
         replace_between(DOCUMENT, name, text)
 
 
-def scaling_tables(results: Results, one_gpu: Results) -> dict[str, str]:
-    """The tables by the name of their markers; only those that have their figures.
-
-    Args:
-        results: Of `bench.gpu_scaling`.
-        one_gpu: Of `bench.gpu`, measured on one of the same GPUs.
-    """
+def scaling_tables(results: Results) -> dict[str, str]:
+    """The tables by the name of their markers; only those that have their figures."""
     if "processor" not in results.get("machine", {}):
         return {}
     on = in_words(results["machine"])
-    caption = f"\nMeasured by `make bench-gpu-scaling` on two {on}.\n"
+    caption = f"\nMeasured by `make bench-gpu-scaling` on {on}.\n"
     parts = {
-        "gpu-scaling": scaling_lines(results, one_gpu),
+        "gpu-scaling": scaling_lines(results),
         "gpu-recovery": recovery_lines(results),
     }
-    if (apart := losses_apart(results, one_gpu)) is not None:
+    if (apart := losses_apart(results)) is not None:
         # Beside the figures, for a table of times has no place for it.
         parts["gpu-losses"] = [
             ["Losses", "At most apart"],
             ["two workers with one pair each, one with two pairs", f"{apart:.2%}"],
         ]
     tables = {name: table(lines) + caption for name, lines in parts.items() if len(lines) > 1}
-    plan = plan_lines(results, one_gpu)
+    plan = plan_lines(results)
     if len(plan) > 1:
         tables["gpu-plan"] = table(plan) + f"\nComputed from step times measured on {on}.\n"
     return tables
 
 
-def scaling_lines(results: Results, one_gpu: Results) -> Lines:
-    """One GPU against two."""
-    lines = [["Work", "One GPU", "Two", "Images/s", "All-reduce not hidden", "Memory a GPU"]]
-    for title, section, method, each in (
-        ("full, 2 pairs each", "full", "full", 2),
-        ("full, 1 pair each, 2 on one", "same-batch", "full", 1),
-        ("LoRA, 2 pairs each", "lora", "LoRA", 2),
+def scaling_lines(results: Results) -> Lines:
+    """One GPU against two, and four."""
+    head = ["Work", "One GPU", "Several", "Images/s", "All-reduce not hidden", "Memory a GPU"]
+    lines = [head]
+    for title, one, section, gain in (
+        ("two GPUs: full, 2 pairs each", "one", "full", 2.0),
+        ("two GPUs: full, 1 pair each, 2 on one", "one", "same-batch", 1.0),
+        ("two GPUs: LoRA, 2 pairs each", "one-lora", "lora", 2.0),
+        ("four GPUs: full, 2 pairs each", "one", "four", 4.0),
     ):
-        alone, two = one_gpu_ms(one_gpu, method), _row(results, section)
-        if not (alone and two.get("ms")):
+        alone, several = _row(results, one).get("ms"), _row(results, section)
+        if not (alone and several.get("ms")):
             continue
-        # LoRA's gradients take no time worth a share.
-        whole = each == PAIRS and method == "full"
-        shown = hidden_share(results, alone, two) if whole else None
+        # LoRA's gradients take no time worth a share; four share links that were not measured.
+        shown = hidden_share(results, alone, several) if section == "full" else None
         lines.append(
             [
                 title,
                 f"{alone:.1f} ms",
-                f"{two['ms']:.1f} ms",
-                f"{each * 2 / PAIRS * alone / two['ms']:.2f}×",
+                f"{several['ms']:.1f} ms",
+                f"{gain * alone / several['ms']:.2f}×",
                 "" if shown is None else f"{shown:.0%}",
-                f"{two['peak_gib']:.1f} GiB" if two.get("peak_gib") else "",
+                f"{several['peak_gib']:.1f} GiB" if several.get("peak_gib") else "",
             ]
         )
-    one, both = _one_gpu_images(one_gpu), _row(results, "full").get("images_a_second")
-    if one and both:
-        gain = f"{both / one:.2f}×"
-        lines.append(["class images", f"{one:.2f} a second", f"{both:.2f} a second", gain, "", ""])
+    for title, section, figure in (
+        ("two GPUs: class images", "full", "images_a_second"),
+        ("two GPUs: pictures of the subject", "full", "pictures_a_second"),
+        ("four GPUs: class images", "four", "images_a_second"),
+        ("four GPUs: pictures of the subject", "four", "pictures_a_second"),
+    ):
+        one_rate, rate = _row(results, "one").get(figure), _row(results, section).get(figure)
+        if one_rate and rate:
+            cells = [f"{one_rate:.2f} a second", f"{rate:.2f} a second", f"{rate / one_rate:.2f}×"]
+            lines.append([title, *cells, "", ""])
     return lines
-
-
-def one_gpu_ms(one_gpu: Results, method: str) -> float | None:
-    """A step with two pairs on one GPU: of full jobs, and of the trainer where no job was run."""
-    if method == "full" and (jobs := [r["step_ms"] for r in _jobs(one_gpu) if r.get("step_ms")]):
-        return float(median(jobs))
-    rows = one_gpu.get("training")
-    for row in rows if isinstance(rows, list) else []:
-        if row["method"] == method and row["pairs"] == PAIRS and "ms" in row:
-            return float(row["ms"])
-    return None
 
 
 def hidden_share(results: Results, alone_ms: float, two: dict[str, Any]) -> float | None:
@@ -108,10 +94,10 @@ def hidden_share(results: Results, alone_ms: float, two: dict[str, Any]) -> floa
     return share
 
 
-def losses_apart(results: Results, one_gpu: Results) -> float | None:
+def losses_apart(results: Results) -> float | None:
     """How far two workers' losses are at most from one worker's with the same pairs, relatively."""
     ours: list[float] = _row(results, "same-batch").get("losses", [])
-    theirs: list[float] = next((row["losses"] for row in _jobs(one_gpu) if row.get("losses")), [])
+    theirs: list[float] = _row(results, "one").get("losses", [])
     both = list(zip(ours, theirs, strict=False))
     return max((abs(a - b) / b for a, b in both), default=None)
 
@@ -140,21 +126,24 @@ class Training:
     not_hidden: float
 
 
-def plan_lines(results: Results, one_gpu: Results) -> Lines:
+def plan_lines(results: Results) -> Lines:
     """Efficiency at two pairs a worker, by number of GPUs and what connects them."""
     bus = _row(results, "link").get("bus")
-    trainings = _trainings(results, one_gpu)
+    trainings = _trainings(results)
     if not bus or not trainings:
         return [[]]
     links = {"NVLink": bus, **NETWORKS}
     head = [f"{training.name}, {link}" for training in trainings for link in links]
-    lines = [["GPUs", *head]]
+    measured = {2: _row(results, "full").get("ms"), 4: _row(results, "four").get("ms")}
+    lines = [["GPUs", *head, "full, measured"]]
     for gpus in GPUS:
         cells = []
         for training in trainings:
             for rate in links.values():
                 ms = planned_ms(training, gpus, rate)
                 cells.append(f"{ms:.0f} ms, {training.step_ms / ms:.0%}")
+        found, alone = measured.get(gpus), trainings[0].step_ms
+        cells.append(f"{found:.0f} ms, {alone / found:.0%}" if found else "")
         lines.append([str(gpus), *cells])
     return lines
 
@@ -170,10 +159,10 @@ def planned_ms(training: Training, gpus: int, bytes_a_second: float) -> float:
     return training.step_ms + shown
 
 
-def _trainings(results: Results, one_gpu: Results) -> list[Training]:
+def _trainings(results: Results) -> list[Training]:
     found = []
-    for section, name in (("full", "full"), ("lora", "LoRA")):
-        alone, two = one_gpu_ms(one_gpu, name), _row(results, section)
+    for one, section, name in (("one", "full", "full"), ("one-lora", "lora", "LoRA")):
+        alone, two = _row(results, one).get("ms"), _row(results, section)
         share = hidden_share(results, alone, two) if alone and two.get("ms") else None
         if alone is None or share is None:
             continue
@@ -195,14 +184,3 @@ def _sent_bytes(row: dict[str, Any]) -> float:
 def _row(results: Results, section: str) -> dict[str, Any]:
     found = results.get(section)
     return found if isinstance(found, dict) else {}
-
-
-def _jobs(one_gpu: Results) -> list[dict[str, Any]]:
-    found = one_gpu.get("job")
-    return found if isinstance(found, list) else []
-
-
-def _one_gpu_images(one_gpu: Results) -> float | None:
-    rates = [row["class_images_a_second"] for row in _jobs(one_gpu)]
-    rates = [rate for rate in rates if rate]
-    return median(rates) if rates else None

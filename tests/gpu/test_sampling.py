@@ -7,10 +7,14 @@ names.
 
 import functools
 import gc
+import os
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,13 +23,15 @@ from transformers import CLIPTokenizer
 
 import dreambooth.models
 from bench.gpu.architecture import SD14, TEXT_LENGTH
+from dreambooth.kernels import rehearsal
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.load import load_model
 from dreambooth.models.schedulers import SCHEDULERS
 from dreambooth.models.stable_diffusion import StableDiffusion
+from dreambooth.sampling import machines
 from dreambooth.sampling.batches import FittingBatches
 from dreambooth.sampling.denoising import EagerDenoiser
-from dreambooth.sampling.machines import GpuMachine
+from dreambooth.sampling.machines import GpuMachine, load_machine
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.sampling.studio import draw
@@ -73,6 +79,26 @@ def drawn(sampler: Sampler, count: int, settings: SamplingSettings) -> NDArray[n
 def difference(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
     """Mean absolute difference in grey levels of 255."""
     return float(np.abs(some.astype(int) - others.astype(int)).mean())
+
+
+def test_a_rehearsal_leaves_nothing_to_compile() -> None:
+    rehearsed: list[set[str]] = []
+    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ):
+        os.environ["TRITON_CACHE_DIR"] = cache
+
+        def rehearse(what: str, work: Callable[[], object]) -> None:
+            rehearsal.rehearse(what, work)
+            rehearsed.append(compiled(cache))
+
+        with mock.patch.object(machines, "rehearse", rehearse):
+            ours = load_machine(str(BUILTIN), None, GPU)
+            list(draw(ours, requests(4), FEW_STEPS))
+        print(f"    {len(rehearsed[0])} kernels are compiled ahead", flush=True)
+        assert rehearsed[0] and compiled(cache) == rehearsed[0], compiled(cache) - rehearsed[0]
+
+
+def compiled(cache: str) -> set[str]:
+    return {f"{file.parent.name}/{file.name}" for file in Path(cache).rglob("*.cubin")}
 
 
 def test_a_graph_draws_bit_for_bit_what_its_kernels_draw_one_by_one() -> None:

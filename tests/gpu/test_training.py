@@ -26,22 +26,27 @@ from transformers import CLIPTokenizer
 import dreambooth.models
 from bench.gpu.architecture import SD14, TEXT_LENGTH
 from dreambooth.errors import UserError
+from dreambooth.models.family import ModelFamily
+from dreambooth.models.load import load_model
 from dreambooth.models.stable_diffusion import StableDiffusion
 from dreambooth.training import masters
 from dreambooth.training.capture import Launch
 from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
 from dreambooth.training.distributed import current_world
 from dreambooth.training.engine import EngineFactory
+from dreambooth.training.group import Preview
 from dreambooth.training.latents import LatentCache, _encode
 from dreambooth.training.masters import MasterEngine
 from dreambooth.training.memory import Activations, MemoryPlan, Place
+from dreambooth.training.rehearsal import rehearse_training
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.settings import TrainerSettings, TrainingData
 from dreambooth.training.trainer import Trainer, choose_engine
 from dreambooth.training.writer import BackgroundWriter
 
 GPU = torch.device("cuda")
-TOKENIZER = Path(dreambooth.models.__file__).parent / "builtin" / "emoji" / "tokenizer"
+BUILTIN = Path(dreambooth.models.__file__).parent / "builtin" / "emoji"
+TOKENIZER = BUILTIN / "tokenizer"
 NOISE = {
     "_class_name": "PNDMScheduler",
     "beta_start": 0.00085,
@@ -62,7 +67,7 @@ def model() -> StableDiffusion:
     return StableDiffusion(*parts, tokenizer, NOISE).to(GPU)
 
 
-def pictures(of: StableDiffusion) -> TrainingData:
+def pictures(of: ModelFamily) -> TrainingData:
     generator = torch.Generator().manual_seed(0)
 
     def cache(count: int) -> LatentCache:
@@ -152,6 +157,26 @@ def test_a_captured_step_is_the_eager_one() -> None:
     print(f"    weights differ by {max(apart):.2e} at most, 8 steps of 5e-6", flush=True)
     assert max(apart) < 8e-5
     print(f"    {milliseconds(captured):.1f} ms a step of {PAIRS} + {PAIRS} images", flush=True)
+
+
+def test_a_rehearsal_leaves_nothing_to_compile() -> None:
+    for rank in (None, 4):
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["TRITON_CACHE_DIR"] = cache
+            rehearse_training(Preview(str(BUILTIN), True, rank, PAIRS))
+            rehearsed = compiled(cache)
+            trained = load_model(BUILTIN).to(GPU)
+            data = pictures(trained)
+            if rank is not None:
+                trained.add_lora(rank, float(rank), text_encoder=True, seed=0)
+            schedule = PairSchedule(0, len(data.photos), len(data.class_images), PAIRS)
+            Trainer(trained, data, schedule, FULL, current_world(), GPU).train_step()
+            print(f"    {len(rehearsed)} kernels are compiled ahead", flush=True)
+            assert rehearsed and compiled(cache) == rehearsed, compiled(cache) - rehearsed
+
+
+def compiled(cache: str) -> set[str]:
+    return {f"{file.parent.name}/{file.name}" for file in Path(cache).rglob("*.cubin")}
 
 
 def test_larger_batches_take_less_time_an_image() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.kernels.rehearsal import is_rehearsing
+
 # The oldest generation with bf16 arithmetic (Ampere).
 MINIMUM_CAPABILITY = (8, 0)
 
@@ -23,7 +25,16 @@ def check_available(device: torch.device | str) -> str | None:
         The reason, or None if they can. On CPU they can in Triton's interpreter only
         (`TRITON_INTERPRET=1` before Triton is imported), which is how their arithmetic is tested.
     """
-    return _reason(torch.device(device), os.environ.get("TRITON_INTERPRET") == "1")
+    device = torch.device(device)
+    if device.type == "meta" and is_rehearsing():
+        # They stand for tensors on this process's GPU.
+        device = torch.device("cuda")
+    return _reason(device, os.environ.get("TRITON_INTERPRET") == "1")
+
+
+def is_autocast(device: torch.device) -> bool:
+    """Whether operations on a device are cast to lower precision."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
 @cache

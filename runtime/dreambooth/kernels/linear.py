@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dreambooth.kernels.availability import check_available
+from dreambooth.kernels.availability import check_available, is_autocast
 from dreambooth.kernels.group_norm import TYPES
 
 
@@ -39,7 +39,7 @@ def _runs_for(*tensors: Tensor) -> bool:
     return (
         check_available(x.device) is None
         and x.numel() > 0
-        and not torch.is_autocast_enabled(x.device.type)
+        and not is_autocast(x.device)
         and x.dtype in TYPES
         and all(tensor.dtype == x.dtype and tensor.device == x.device for tensor in tensors)
     )

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dreambooth.kernels.availability import is_autocast
+
 
 def join_weights(layers: Sequence[nn.Module]) -> None:
     """Lays the layers' weights side by side in memory; does nothing to layers it can't join."""
@@ -45,7 +47,7 @@ def project(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
         One `[..., D]` each; views of one tensor if they were computed together.
     """
     weights = _joined(layers)
-    if weights is None or torch.is_autocast_enabled(x.device.type):
+    if weights is None or is_autocast(x.device):
         return tuple(layer(x) for layer in layers)
     if not torch.is_grad_enabled() or not (
         x.requires_grad or any(weight.requires_grad for weight in weights)

@@ -1,7 +1,7 @@
 """From a folder to the family that knows it."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -13,20 +13,32 @@ from dreambooth.models.stable_diffusion_3 import StableDiffusion3
 from dreambooth.models.stable_diffusion_xl import StableDiffusionXL
 from dreambooth.workspace.atomic import read_json
 
+
+class Loads(Protocol):
+    """What loads a model of one family."""
+
+    def __call__(self, folder: Path, dtype: torch.dtype, *, weights: bool) -> ModelFamily:
+        """See `load_model`."""
+
+
 # By the class that model_index.json names.
-FAMILIES: dict[str, Callable[[Path, torch.dtype], ModelFamily]] = {
+FAMILIES: dict[str, Loads] = {
     "StableDiffusionPipeline": StableDiffusion.load,
     "StableDiffusionXLPipeline": StableDiffusionXL.load,
     "StableDiffusion3Pipeline": StableDiffusion3.load,
 }
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> ModelFamily:
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+) -> ModelFamily:
     """Loads a diffusers folder from the disk alone; safetensors only.
 
     Args:
         folder: With a model_index.json that names one of the families' pipelines.
         dtype: Of the weights.
+        weights: False makes networks of shapes alone, on torch's meta device: they take neither
+            time nor memory, and compute nothing.
 
     Raises:
         UserError: If it is of no known family, or a part is missing or not what its
@@ -42,4 +54,4 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> ModelFamily:
             remedy=f"Use a diffusers folder of a {' or '.join(FAMILIES)}.",
             reason="UnsupportedModel",
         )
-    return FAMILIES[pipeline](folder, dtype)
+    return FAMILIES[pipeline](folder, dtype, weights=weights)

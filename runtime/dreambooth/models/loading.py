@@ -41,7 +41,7 @@ def reading(folder: Path, kind: str) -> Iterator[None]:
 
 
 def load_networks(
-    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype | str
+    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype | str, *, weights: bool = True
 ) -> dict[str, Any]:
     """The networks of `classes`, by the part's name.
 
@@ -49,10 +49,13 @@ def load_networks(
         folder: In the diffusers layout.
         classes: diffusers' or transformers' class of each part.
         dtype: Of their weights, or "auto" for that of the files.
+        weights: False makes them of shapes alone, on torch's meta device.
 
     Raises:
         UserError: If weights are missing, which the libraries fill with random numbers.
     """
+    if not weights:
+        return {name: _without_weights(folder / name, cls) for name, cls in classes.items()}
     networks = {}
     for name, cls in classes.items():
         key = "dtype" if issubclass(cls, PreTrainedModel) else "torch_dtype"
@@ -65,6 +68,13 @@ def load_networks(
         )
         _check_complete(name, info["missing_keys"])
     return networks
+
+
+def _without_weights(folder: Path, cls: Any) -> Any:
+    with torch.device("meta"):
+        if issubclass(cls, PreTrainedModel):
+            return cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+        return cls.from_config(cls.load_config(folder, local_files_only=True))
 
 
 def load_clip_tokenizers(folder: Path) -> tuple[CLIPTokenizer, CLIPTokenizer]:

@@ -35,8 +35,15 @@ class StableDiffusion(LatentModel):
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "StableDiffusion":
+    def load(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+    ) -> "StableDiffusion":
         """Loads a diffusers folder from the disk alone; safetensors only.
+
+        Args:
+            folder: With a model_index.json.
+            dtype: Of the weights.
+            weights: False makes networks of shapes alone, on torch's meta device.
 
         Raises:
             UserError: If a part is missing or not what its configuration says.
@@ -51,6 +58,7 @@ class StableDiffusion(LatentModel):
                     "vae": AutoencoderKL,
                 },
                 dtype,
+                weights=weights,
             )
             scheduler = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)
             return cls(**networks, tokenizer=tokenizer, scheduler_config=dict(scheduler))

@@ -66,8 +66,15 @@ class StableDiffusion3(LatentModel):
             self._t5.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "StableDiffusion3":
+    def load(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+    ) -> "StableDiffusion3":
         """Loads a diffusers folder from the disk alone; safetensors only.
+
+        Args:
+            folder: With a model_index.json.
+            dtype: Of the weights.
+            weights: False makes networks of shapes alone, on torch's meta device.
 
         Raises:
             UserError: If a part is missing or not what its configuration says.
@@ -83,6 +90,7 @@ class StableDiffusion3(LatentModel):
                     "vae": AutoencoderKL,
                 },
                 dtype,
+                weights=weights,
             )
             scheduler = FlowMatchEulerDiscreteScheduler.load_config(
                 folder / "scheduler", local_files_only=True
@@ -91,7 +99,7 @@ class StableDiffusion3(LatentModel):
                 **networks,
                 tokenizers=tokenizers,
                 scheduler_config=dict(scheduler),
-                t5=_load_t5(folder),
+                t5=_load_t5(folder, weights),
             )
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
@@ -167,10 +175,10 @@ class StableDiffusion3(LatentModel):
         )
 
 
-def _load_t5(folder: Path) -> tuple[T5EncoderModel, T5TokenizerFast] | None:
+def _load_t5(folder: Path, weights: bool) -> tuple[T5EncoderModel, T5TokenizerFast] | None:
     index = read_json(folder / INDEX) or {}
     if not any(index.get("text_encoder_3") or ()):
         return None
     tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_3", local_files_only=True)
-    networks = load_networks(folder, {"text_encoder_3": T5EncoderModel}, "auto")
+    networks = load_networks(folder, {"text_encoder_3": T5EncoderModel}, "auto", weights=weights)
     return networks["text_encoder_3"], tokenizer

@@ -55,8 +55,15 @@ class StableDiffusionXL(LatentModel):
         self._sizes = torch.tensor([size, size, 0.0, 0.0, size, size])
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "StableDiffusionXL":
+    def load(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+    ) -> "StableDiffusionXL":
         """Loads a diffusers folder from the disk alone; safetensors only.
+
+        Args:
+            folder: With a model_index.json.
+            dtype: Of the weights.
+            weights: False makes networks of shapes alone, on torch's meta device.
 
         Raises:
             UserError: If a part is missing or not what its configuration says.
@@ -72,6 +79,7 @@ class StableDiffusionXL(LatentModel):
                     "vae": AutoencoderKL,
                 },
                 dtype,
+                weights=weights,
             )
             scheduler = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)
             index = read_json(folder / INDEX) or {}

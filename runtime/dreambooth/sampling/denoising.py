@@ -6,6 +6,7 @@ batches and prompts; it computes what the kernels compute one by one, bit for bi
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,8 @@ from dreambooth.spans import Activity, span
 
 _log = logging.getLogger(__name__)
 
+# What prepares a call of the denoiser; takes what a `Denoiser` takes, but the guidance.
+Rehearse = Callable[[Tensor, Tensor, Conditioning], None]
 # What a library does once (choose kernels, take workspaces) is done after so many calls.
 WARM_UPS = 2
 
@@ -62,8 +65,10 @@ class EagerDenoiser:
 class GraphedDenoiser:
     """Replays a graph for each shape it has been called with; without one it can record, calls."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, rehearse: Rehearse | None = None) -> None:
+        """`rehearse` is called before a shape is computed for the first time."""
         self._denoiser = denoiser
+        self._rehearse = rehearse
         self._graphs: dict[tuple[object, ...], _Graph] = {}
         self._recording = True
 
@@ -91,6 +96,8 @@ class GraphedDenoiser:
         # Graphs that are never replayed at the same time can share their memory.
         pool = next((graph.pool for graph in self._graphs.values()), None)
         graph = _Graph(latents, timestep, conditioning, pool)
+        if self._rehearse is not None:
+            self._rehearse(latents, timestep, conditioning)
         with span(Activity.CAPTURE):
             graph.warm_up(self._denoiser, guidance)
             try:

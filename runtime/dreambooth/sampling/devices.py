@@ -50,7 +50,9 @@ def keep_memory() -> None:
 
 
 def give_memory_back() -> None:
-    """Returns memory that is free but kept to the kernel."""
+    """Returns memory that is free but kept: to the kernel, and to others on the GPU."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     library = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):
         library.malloc_trim(0)

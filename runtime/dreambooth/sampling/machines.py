@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from dreambooth.kernels.availability import check_available
+from dreambooth.kernels.fusing import fuse
+from dreambooth.kernels.rehearsal import SHAPES, rehearse
+from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.models.safety import SafetyChecker
+from dreambooth.models.shapes import shapes_of
 from dreambooth.sampling.batches import (
     MOST_DECODED,
     Batches,
@@ -21,6 +27,7 @@ from dreambooth.sampling.devices import sampling_dtype
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import BATCH_SIZE, SamplingSettings
 from dreambooth.sampling.studio import Machine
+from dreambooth.spans import Activity, span
 
 
 def load_machine(
@@ -43,7 +50,7 @@ def load_machine(
     model = model.to(device, sampling_dtype(device))
     checks = None if checker is None else SafetyChecker.load(Path(checker), device)
     if device.type == "cuda":
-        return GpuMachine(model, device, checks)
+        return GpuMachine(model, device, checks, Path(folder))
     return CpuMachine(model, checks)
 
 
@@ -72,17 +79,20 @@ class GpuMachine:
     """Draws in batches that fill the GPU or its memory, from graphs where they can be recorded."""
 
     def __init__(
-        self, model: ModelFamily, device: torch.device, checker: Checker | None = None
+        self,
+        model: ModelFamily,
+        device: torch.device,
+        checker: Checker | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Takes the model over, which is on `device`: its modules get this project's kernels."""
-        from dreambooth.kernels.fusing import fuse
+        """Takes the model over, which is on `device`: its modules get this project's kernels.
 
-        for part in (model.denoiser, model.autoencoder):
-            part.to(memory_format=torch.channels_last)
-            fuse(part)
-        self._model = model
+        With its diffusers `folder`, they are compiled together before the first batch.
+        """
+        self._model = _fused(model)
         self._device = device
-        self._graphed = GraphedDenoiser(EagerDenoiser(model))
+        self._folder = folder
+        self._graphed = GraphedDenoiser(EagerDenoiser(model), self._rehearse)
         self._largest: dict[int, int] = {}
         self._sizes: dict[int, set[int]] = {}
         self._decoder = StreamDecoder(model, device, MOST_DECODED, checker)
@@ -105,8 +115,40 @@ class GpuMachine:
         known = self._sizes.setdefault(rows_a_picture, set())
         return FittingBatches(self._largest[rows_a_picture], known)
 
+    def _rehearse(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning) -> None:
+        """Compiles what a batch like this one launches."""
+        if self._folder is None or check_available(self._device) is not None:
+            return
+        folder, together = self._folder, min(self._decoder.together, len(latents))
+        shapes = f"{len(latents)} {conditioning.tokens.shape} {together} {shapes_of(folder)}"
+        with span(Activity.COMPILE):
+            rehearse(
+                f"drawing {shapes}",
+                lambda: draw_shapes(folder, latents, timestep, conditioning, together),
+            )
+
     def release(self) -> None:
         """Drops the graphs and hands unused memory back."""
         self._graphed.release()
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def draw_shapes(
+    folder: Path, latents: Tensor, timestep: Tensor, conditioning: Conditioning, together: int
+) -> None:
+    """Goes through a call of the denoiser and the decoding of `together` pictures on `SHAPES`."""
+    model = load_model(folder, weights=False)
+    _fused(model.to(SHAPES, conditioning.dtype))
+    latents = latents.to(SHAPES)
+    EagerDenoiser(model)(latents, timestep.to(SHAPES), conditioning.to(SHAPES), 1.0)
+    model.decode(latents[:together])
+
+
+def _fused(model: ModelFamily) -> ModelFamily:
+    """The model with this project's kernels in what draws."""
+    for part in (model.denoiser, model.autoencoder):
+        part.to(memory_format=torch.channels_last)
+        fuse(part)
+    return model

@@ -87,9 +87,16 @@ class TrainStage:
         return StageResult({"lora": plan.lora is not None, **outputs})
 
     def _start(self, context: StageContext, where: Placement) -> None:
-        from dreambooth.training.group import GroupSettings, TrainingGroup
+        from dreambooth.training.group import GroupSettings, Preview, TrainingGroup
 
-        settings = GroupSettings(context.job.cluster.workers, context.folder.ray_train, where)
+        workers, training = context.job.cluster.workers, context.job.training
+        preview = Preview(
+            base_model=str(context.model.folder),
+            text_encoder=bool(training.text_encoder),
+            lora_rank=training.lora.rank if training.method == "lora" else None,
+            pairs=(training.batch_size or 1) // workers,
+        )
+        settings = GroupSettings(workers, context.folder.ray_train, where, preview)
         self._context = context
         self._group = TrainingGroup(settings, self._hear)
         context.later(self._group.close)
@@ -99,8 +106,11 @@ class TrainStage:
 
         context.progress(0, plan.steps, "steps")
         where = placement(context.job.cluster.workers)
+        free = False
         if _may_stay(where):
             troupe.rest()
+        elif where.shares_gpu:
+            free = troupe.make_way()
         else:
             troupe.dismiss()
         if self._group is None or self._group.lost:
@@ -108,7 +118,7 @@ class TrainStage:
         self._context = context
         plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
         CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
-        self._group.give(plan)
+        self._group.give(plan, gpu_is_free=free)
         if where.shares_gpu:
             # Who draws next has started, as far as it can, when training is over.
             troupe.hire(where, 1)

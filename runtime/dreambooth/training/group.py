@@ -28,6 +28,23 @@ RELEASE_SECONDS, RELEASE_LOOK_SECONDS = 20.0, 0.05
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What can be said of a training before there is a plan; a step's kernels depend on it.
+
+    Attributes:
+        base_model: Diffusers folder.
+        text_encoder: Whether it is trained, too.
+        lora_rank: Of the adapters; None trains all weights.
+        pairs: Of one step, on one worker.
+    """
+
+    base_model: str
+    text_encoder: bool
+    lora_rank: int | None
+    pairs: int
+
+
+@dataclass(frozen=True)
 class GroupSettings:
     """What has to be known to start workers.
 
@@ -35,11 +52,13 @@ class GroupSettings:
         workers: How many.
         folder: For Ray Train's own record, which is removed when it has stopped.
         where: What each of them asks Ray for.
+        preview: What they may prepare for while they wait for their plan.
     """
 
     workers: int
     folder: Path
     where: Placement
+    preview: Preview | None = None
 
 
 class TrainingGroup:
@@ -66,9 +85,15 @@ class TrainingGroup:
         """Whether it ended before it was given anything to do, say with Ray Train's own process."""
         return self._over.is_set() and not self._done
 
-    def give(self, plan: Any) -> None:
-        """Gives the workers their plan, once nobody else holds memory of their GPU."""
-        if self._settings.where.shares_gpu:
+    def give(self, plan: Any, *, gpu_is_free: bool = False) -> None:
+        """Gives the workers their plan, once nobody else holds memory of their GPU.
+
+        Args:
+            plan: A `TrainingPlan`.
+            gpu_is_free: Whoever drew on a GPU they share has given its memory back, and need not
+                have ended yet.
+        """
+        if self._settings.where.shares_gpu and not gpu_is_free:
             _wait_for_gpu(self._settings.where)
         self._relay.give(plan)
 
@@ -146,7 +171,7 @@ def run_ray_train(settings: GroupSettings, relay: Any, asked: float) -> None:
 
     TorchTrainer(
         train_worker,
-        train_loop_config={"relay": relay, "asked": asked},
+        train_loop_config={"relay": relay, "asked": asked, "preview": settings.preview},
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=settings.where.trains_on_gpus,

@@ -73,12 +73,14 @@ class Keeper:
         self._store.check_owner()
         with span(Activity.SAVE_MODEL):
             self._save_model(model)
+        with span(Activity.DIGEST):
+            digest = tree_digest(Path(self._plan.output))
         write_json(
             Path(self._plan.summary),
             {
                 "key": self._plan.key,
                 "steps": step,
-                "digest": tree_digest(Path(self._plan.output)),
+                "digest": digest,
                 "losses": trainer.losses,
                 "keptStep": chosen,
                 "selection": self._selection.to_json(),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dreambooth.errors import UserError
 from dreambooth.kernels.adamw import MasterOptimizer, make_adamw
+from dreambooth.kernels.availability import check_available
 from dreambooth.kernels.fusing import fuse
 from dreambooth.models.family import trained_networks
 from dreambooth.training.capture import Launch, warming_up
@@ -164,7 +165,7 @@ class MasterEngine:
         settings = self._parts.settings
         masters = [parameter.data.float() for parameter in self._trained]
         self._lower_precision()
-        if self._gpu:
+        if check_available(self._parts.device) is None:
             fuse(self._parts.model.denoiser)
         return make_adamw(
             self._trained,

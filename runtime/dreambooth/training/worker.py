@@ -29,6 +29,7 @@ from dreambooth.training.distributed import World, current_world
 from dreambooth.training.keeping import Keeper
 from dreambooth.training.latents import encode_pictures
 from dreambooth.training.plan import LoraSettings, TrainingPlan
+from dreambooth.training.rehearsal import rehearse_training
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.selection import CheckpointJudge, Selection
 from dreambooth.training.settings import TrainingData
@@ -44,11 +45,14 @@ TIME_CHECK_STEPS = 8
 def train_worker(config: dict[str, Any]) -> None:
     """Entry point for Ray Train: `config` holds the actor `relay`, and when it was `asked`.
 
-    Without a `plan` in it the relay gives one; a worker may be there long before it does. An error
+    Without a `plan` in it the relay gives one; a worker may be there long before it does, and
+    compiles meanwhile what a `preview` says will be needed. An error
     that the user can mend is sent to the driver rather than raised: Ray Train would take it for a
     failed worker and start the group again.
     """
     spans.arrived(config.get("asked"))
+    if (preview := config.get("preview")) is not None:
+        rehearse_training(preview)
     plan: TrainingPlan | None = config.get("plan") or await_plan(config["relay"])
     if plan is None:
         return

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,5 +33,8 @@ def file_digest(path: Path) -> str:
 
 def tree_digest(folder: Path) -> str:
     """Digest of a folder: the names and contents of all files in it, however deep."""
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest_of([[str(path.relative_to(folder)), file_digest(path)] for path in names])
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as threads:
+        digests = threads.map(file_digest, files)
+        named = zip(files, digests, strict=True)
+        return digest_of([[str(file.relative_to(folder)), digest] for file, digest in named])

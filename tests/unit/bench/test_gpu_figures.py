@@ -79,33 +79,56 @@ def test_the_notebooks_job_is_its_loops_multiplied_and_its_loading() -> None:
 
 
 SENT = {"engine": {"allReduce": {"bytes": 2_000_000_000}}}
-TWO_GPUS: dict[str, Any] = {
+SCALING: dict[str, Any] = {
     "machine": MACHINE,
     "link": {"bus": 200e9},
-    "full": {"ms": 52.0, "training": SENT, "images_a_second": 9.8},
+    "one": {
+        "ms": 50.0,
+        "images_a_second": 5.0,
+        "pictures_a_second": 4.0,
+        "losses": [1.0, 2.0, 3.0],
+    },
+    "full": {
+        "ms": 52.0,
+        "training": SENT,
+        "images_a_second": 9.8,
+        "pictures_a_second": 7.9,
+        "peak_gib": 17.0,
+    },
     "same-batch": {"ms": 30.0, "training": SENT, "losses": [1.01, 2.0]},
-}
-ONE_GPU: dict[str, Any] = {
-    "job": [{"step_ms": 50.0, "class_images_a_second": 5.0, "losses": [1.0, 2.0, 3.0]}]
+    "four": {"ms": 54.0, "training": SENT, "images_a_second": 19.0},
 }
 
 
 def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
     # Two workers send each byte once over their link: 10 ms alone, of which 2 show.
-    share = scaling_tables.hidden_share(TWO_GPUS, 50.0, TWO_GPUS["full"])
+    share = scaling_tables.hidden_share(SCALING, 50.0, SCALING["full"])
     assert share == pytest.approx(0.2)
 
 
-def test_two_gpus_are_compared_with_one_by_what_they_do_a_second() -> None:
-    rows = {line[0]: line[1:] for line in scaling_tables.scaling_lines(TWO_GPUS, ONE_GPU)}
-    assert rows["full, 2 pairs each"][:4] == ["50.0 ms", "52.0 ms", "1.92×", "20%"]
-    assert rows["full, 1 pair each, 2 on one"][:3] == ["50.0 ms", "30.0 ms", "1.67×"]
-    assert rows["class images"][2] == "1.96×"
+def test_several_gpus_are_compared_with_one_by_what_they_do_a_second() -> None:
+    rows = {line[0]: line[1:] for line in scaling_tables.scaling_lines(SCALING)}
+    full = ["50.0 ms", "52.0 ms", "1.92×", "20%", "17.0 GiB"]
+    assert rows["two GPUs: full, 2 pairs each"] == full
+    assert rows["two GPUs: full, 1 pair each, 2 on one"][:3] == ["50.0 ms", "30.0 ms", "1.67×"]
+    assert rows["four GPUs: full, 2 pairs each"][2:4] == ["3.70×", ""]
+    assert rows["two GPUs: class images"][2] == "1.96×"
+    assert rows["two GPUs: pictures of the subject"][2] == "1.98×"
+    # What was not measured is left out.
+    assert "four GPUs: pictures of the subject" not in rows
+    assert not any("LoRA" in title for title in rows)
 
 
 def test_losses_of_two_workers_are_compared_with_those_of_one() -> None:
-    assert scaling_tables.losses_apart(TWO_GPUS, ONE_GPU) == pytest.approx(0.01)
-    assert scaling_tables.losses_apart({}, ONE_GPU) is None
+    assert scaling_tables.losses_apart(SCALING) == pytest.approx(0.01)
+    assert scaling_tables.losses_apart({"same-batch": SCALING["same-batch"]}) is None
+
+
+def test_the_plan_stands_beside_what_was_measured() -> None:
+    lines = {line[0]: line for line in scaling_tables.plan_lines(SCALING)}
+    assert lines["GPUs"][-1] == "full, measured"
+    assert (lines["2"][1], lines["2"][-1]) == ("52 ms, 96%", "52 ms, 96%")
+    assert (lines["4"][-1], lines["8"][-1]) == ("54 ms, 93%", "")
 
 
 def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> None:
@@ -117,13 +140,13 @@ def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> Non
 
 
 def test_nothing_is_planned_without_measurements() -> None:
-    assert scaling_tables.scaling_tables({}, {}) == {}
+    assert scaling_tables.scaling_tables({}) == {}
     assert tables.gpu_tables({}) == {}
 
 
 def test_the_document_shows_the_figures_that_were_measured() -> None:
     results = ROOT / "bench" / "results"
     one_gpu = read_json(results / "gpu.json") or {}
-    two_gpus = read_json(results / "gpu_scaling.json") or {}
-    shown = tables.gpu_tables(one_gpu) | scaling_tables.scaling_tables(two_gpus, one_gpu)
+    scaling = read_json(results / "gpu_scaling.json") or {}
+    shown = tables.gpu_tables(one_gpu) | scaling_tables.scaling_tables(scaling)
     assert {name: between(tables.DOCUMENT, name) for name in shown} == shown

@@ -10,12 +10,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
+from dreambooth.kernels.rehearsal import rehearse
 from dreambooth.models.load import load_model
 from dreambooth.models.schedulers import make_scheduler
 from dreambooth.sampling import machines
-from dreambooth.sampling.machines import GpuMachine, load_machine
+from dreambooth.sampling.machines import GpuMachine, draw_shapes, load_machine
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.sampling.studio import Machine, draw
+from tests.compiling import kernels_asked_for
 from tests.tiny_families import make_tiny_sd3, make_tiny_xl
 
 CPU = torch.device("cpu")
@@ -92,3 +94,16 @@ def test_other_families_are_drawn_with_the_same_code(tmp_path: Path, make: Any) 
     settings = SamplingSettings(None, 2, 5.0)
     pictures = drawn(machine, requests(9), settings)
     assert pictures.shape == (9, 32, 32, 3) and len(np.unique(pictures, axis=0)) == 9
+
+
+def test_what_a_gpu_draws_with_is_compiled_before_the_first_batch(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = kernels_asked_for(monkeypatch, tmp_path)
+    model = load_model(tiny_model)
+    conditioning = model.encode_prompt(model.tokenize(["a robot", "a robot"])).to(
+        dtype=torch.bfloat16
+    )
+    latents, timestep = torch.zeros((2, *model.latent_shape)), torch.tensor(3)
+    rehearse("drawing", lambda: draw_shapes(tiny_model, latents, timestep, conditioning, 1))
+    assert asked >= {"_forward", "_double"} and not any("backward" in name for name in asked)

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
 from dreambooth.kernels.flat import FlatLayout
 
 # Elements of one program, and its warps: 8 elements a thread, so that a thread reads 16 bytes of
@@ -43,7 +44,7 @@ def _store(base, offsets, values, mask, ALIGNED: tl.constexpr, MASKED: tl.conste
         tl.store(pointers, values)
 
 
-@triton.jit
+@Kernel
 def _square_sums(
     table,
     chunks,
@@ -73,7 +74,7 @@ def _square_sums(
     tl.store(sums + program, total)
 
 
-@triton.jit
+@Kernel
 def _prepare(
     total, step_count, powers, learning_rate, norm, settings, scalars, CLIPS: tl.constexpr
 ):
@@ -141,7 +142,7 @@ def _update(
         _store(weights, offsets, master.to(weights.dtype.element_ty), mask, ALIGNED, MASKED)
 
 
-@triton.jit
+@Kernel
 def _adamw(
     table,
     chunks,

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
+
 ROWS, COLUMNS = 8, 256
 
 
@@ -32,7 +34,7 @@ def _place(R, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return wide, narrow, (rows < R) & (columns < D)
 
 
-@triton.jit
+@Kernel
 def _forward(x, y, R, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     wide, narrow, mask = _place(R, D, ROWS, COLUMNS)
     hidden = tl.load(x + wide, mask=mask, other=0.0).to(tl.float32)
@@ -42,7 +44,7 @@ def _forward(x, y, R, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     tl.store(y + narrow, result.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@Kernel
 def _backward(x, dy, dx, R, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     wide, narrow, mask = _place(R, D, ROWS, COLUMNS)
     hidden = tl.load(x + wide, mask=mask, other=0.0).to(tl.float32)

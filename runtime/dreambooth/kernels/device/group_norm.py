@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dreambooth.kernels.device import small_group_norm
+from dreambooth.kernels.device.launching import Kernel
 
 # 64 bf16 channels are one full line of 128 bytes.
 CHANNELS = 64
@@ -50,7 +51,7 @@ def _silu_slope(z):
     return gate * (1.0 + z * (1.0 - gate))
 
 
-@triton.jit
+@Kernel
 def _partial_moments(
     x,
     shift,
@@ -74,7 +75,7 @@ def _partial_moments(
     tl.store(squares + row * C + channels, square, mask=channels < C)
 
 
-@triton.jit
+@Kernel
 def _moments(
     means,
     squares,
@@ -132,7 +133,7 @@ def _channel_values(weight, bias, mean, rstd, channels, C, D, groups):
     )
 
 
-@triton.jit
+@Kernel
 def _normalize(
     x,
     shift,
@@ -159,7 +160,7 @@ def _normalize(
     tl.store(y + offsets, values.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@Kernel
 def _partial_gradients(
     x,
     shift,
@@ -192,7 +193,7 @@ def _partial_gradients(
     tl.store(scales + place, tl.sum(dz * xhat, axis=0), mask=channels < C)
 
 
-@triton.jit
+@Kernel
 def _gradients(
     shifts,
     scales,
@@ -237,7 +238,7 @@ def _gradients(
     tl.store(dweight + place, all_scale.to(dweight.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@Kernel
 def _input_gradient(
     x,
     shift,

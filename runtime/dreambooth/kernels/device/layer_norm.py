@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
 from dreambooth.kernels.device.sums import sum_rows
 
 # Elements of a tile, and programs of the backward, which sum weight gradients over many tiles.
@@ -22,7 +23,7 @@ def _place(block, R, C, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     return rows, columns, offsets, mask
 
 
-@triton.jit
+@Kernel
 def _forward(
     x,
     residual,
@@ -58,7 +59,7 @@ def _forward(
     tl.store(rstd_out + rows, rstd, mask=rows < R)
 
 
-@triton.jit
+@Kernel
 def _backward(
     dy,
     dh,

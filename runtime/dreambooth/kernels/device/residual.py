@@ -5,10 +5,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
+
 ROWS, CHANNELS = 64, 64
 
 
-@triton.jit
+@Kernel
 def _add(x, residual, bias, y, R, C, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)

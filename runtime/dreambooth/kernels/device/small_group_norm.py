@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
 from dreambooth.kernels.device.sums import sum_rows
 
 # Elements of a group, with both sides rounded up to powers of two: what registers hold.
@@ -42,7 +43,7 @@ def _load(x, shift, channels, inside, offsets, mask, C, SHIFT: tl.constexpr):
     return values
 
 
-@triton.jit
+@Kernel
 def _forward(
     x,
     shift,
@@ -79,7 +80,7 @@ def _forward(
     tl.store(rstd_out + place, rstd)
 
 
-@triton.jit
+@Kernel
 def _backward(
     x,
     shift,

@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
+
 ROWS, COLUMNS = 64, 32
 # Of a tile of column_sums; rows that one program sums alone; programs wanted for more.
 TALL, WIDE = 64, 64
@@ -15,7 +17,7 @@ FEW_ROWS = 512
 PROGRAMS = 528
 
 
-@triton.jit
+@Kernel
 def _sum_rows(shifts, scales, dweight, dbias, R, C, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < C
@@ -40,7 +42,7 @@ def sum_rows(shifts: Tensor, scales: Tensor, dweight: Tensor, dbias: Tensor) -> 
     )
 
 
-@triton.jit
+@Kernel
 def _column_sums(x, sums, R, C, SPAN, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     first = tl.program_id(0) * SPAN

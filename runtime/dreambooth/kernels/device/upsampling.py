@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dreambooth.kernels.device.launching import Kernel
+
 PIXELS, CHANNELS = 32, 64
 
 
@@ -20,7 +22,7 @@ def _place(P, W, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     return small, large, mask
 
 
-@triton.jit
+@Kernel
 def _double(x, y, P, W, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     small, large, mask = _place(P, W, C, PIXELS, CHANNELS)
     values = tl.load(x + small, mask=mask)
@@ -30,7 +32,7 @@ def _double(x, y, P, W, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     tl.store(y + (large + 2 * W * C + C), values, mask=mask)
 
 
-@triton.jit
+@Kernel
 def _halve(dy, dx, P, W, C, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     small, large, mask = _place(P, W, C, PIXELS, CHANNELS)
     total = tl.load(dy + large, mask=mask, other=0.0).to(tl.float32)
