@@ -18,8 +18,8 @@ from typing import Any
 
 from bench.gpu.scratch import is_prepared
 from bench.gpu.sections import Section, run_child, run_chosen, section_parser
-from bench.gpu.tables import RESULTS, write_tables
-from dreambooth.workspace.atomic import read_json
+from bench.gpu.tables import RESULTS, merged, write_tables
+from dreambooth.workspace.atomic import read_json, write_json
 
 BUDGET_SECONDS = 1800.0
 
@@ -118,13 +118,18 @@ def main() -> None:
     parser = section_parser(__doc__, SECTIONS, RESULTS, BUDGET_SECONDS)
     parser.add_argument("--runs", type=int, help="of the whole job, the first with cold caches (3)")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
+    parser.add_argument("--merge", type=Path, help="take figures from this file; measure nothing")
     options = parser.parse_args()
     if options.child:
         run_child(SECTIONS, options.child[0], options.tiny, Path(options.child[1]))
         return
     if options.runs is not None:
         os.environ["DREAMBOOTH_BENCH_RUNS"] = str(options.runs)
-    if not options.tables:
+    if options.merge:
+        write_json(
+            options.out, merged(read_json(options.out) or {}, read_json(options.merge) or {})
+        )
+    elif not options.tables:
         run_chosen("bench.gpu", SECTIONS, options, is_prepared)
     if options.out == RESULTS and not options.tiny:
         write_tables(read_json(RESULTS) or {})

@@ -185,6 +185,34 @@ def steady_pictures(events: Events, stage: str) -> float | None:
     return (more - some) / (last - first)
 
 
+# What a process that draws does once, before its first picture.
+SET_UP = ("compile", "first run", "graph capture")
+
+
+def drawn_a_second(run: JobRun, stage: str) -> float | None:
+    """Pictures of a stage a second, on all GPUs together, once they are set up.
+
+    From each process's first batch to its last, with its pauses but without its set-up; the slowest
+    counts. None if nothing was drawn.
+    """
+    rows = [row for row in run.timeline.get("spans", []) if row["stage"] == stage]
+    draws = [row for row in rows if row["activity"] == "draw"]
+    seconds = [
+        draw["end"]
+        - draw["start"]
+        - sum(
+            row["seconds"]
+            for row in rows
+            if row["process"] == draw["process"]
+            and row["activity"] in SET_UP
+            and draw["start"] <= row["start"] <= draw["end"]
+        )
+        for draw in draws
+    ]
+    count = max((int(e.get("done", 0)) for _, e in _progress(run.events, stage)), default=0)
+    return count / max(seconds) if seconds and count else None
+
+
 def _bursts(events: Events, stage: str) -> list[tuple[float, int]]:
     """When each batch of pictures was on the disk, and how many there were then."""
     bursts: list[tuple[float, int]] = []

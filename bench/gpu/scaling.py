@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench.gpu.jobs import JobRun, figures, run_job, steady_pictures
+from bench.gpu.jobs import JobRun, drawn_a_second, figures, run_job
 from bench.gpu.scratch import scratch, write_job
 from bench.gpu.whole_job import COMPARED_LOSSES, compiled_in, job_workspace
 from bench.gpu.whole_job import spec as whole_spec
@@ -177,8 +177,8 @@ def _figures(run: JobRun) -> dict[str, Any]:
 def _drawn(run: JobRun) -> dict[str, Any]:
     stage = figures(run)["stages"]["classImages"]
     return {
-        "images_a_second": steady_pictures(run.events, "classImages"),
-        "pictures_a_second": steady_pictures(run.events, "generate"),
+        "images_a_second": drawn_a_second(run, "classImages"),
+        "pictures_a_second": drawn_a_second(run, "generate"),
         "class_images_s": stage["end"] - stage["start"],
         "busy_share": stage.get("busy_share"),
     }

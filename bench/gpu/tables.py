@@ -10,6 +10,13 @@ RESULTS = ROOT / "bench" / "results" / "gpu.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 CLASS_IMAGES, STEPS, SAMPLES = 200, 400, 5
 GIB = 2**30
+# Machines of the sections that were not measured together with the limit.
+MACHINES = "machines"
+# Of tables that can do with figures of several machines.
+SECTIONS_OF = {
+    "gpu-numerics": ("loss-curves", "updates-kept", "same-pictures"),
+    "gpu-families": ("sdxl", "sd3"),
+}
 Results = dict[str, Any]
 
 
@@ -23,7 +30,7 @@ def gpu_tables(results: Results) -> dict[str, str]:
     """The tables by the name of their markers; only those that have their figures."""
     if "machine" not in results.get("limit", {}):
         return {}
-    caption = f"\nMeasured by `make bench-gpu` on one {in_words(results['limit']['machine'])}.\n"
+    on = in_words(results["limit"]["machine"])
     parts = {
         "gpu-summary": summary(results),
         "gpu-job": job_table(results),
@@ -34,7 +41,33 @@ def gpu_tables(results: Results) -> dict[str, str]:
         "gpu-numerics": numerics_table(results),
         "gpu-families": families_table(results),
     }
-    return {name: table(lines) + caption for name, lines in parts.items() if len(lines) > 1}
+    return {
+        name: f"{table(lines)}\nMeasured by `make bench-gpu` on one {on}.{_elsewhere(results, name)}\n"
+        for name, lines in parts.items()
+        if len(lines) > 1
+    }
+
+
+def merged(kept: Results, found: Results) -> Results:
+    """`found` with the sections it lacks taken from `kept`, which says where they were measured."""
+    machine = kept.get("limit", {}).get("machine")
+    before = kept.get(MACHINES, {})
+    elsewhere = {
+        name: before.get(name, machine) for name in kept if name not in found and name != MACHINES
+    }
+    return {**kept, **found, MACHINES: elsewhere}
+
+
+def _elsewhere(results: Results, part: str) -> str:
+    """What of a table comes from another machine than the rest."""
+    others = {
+        name: in_words(machine)
+        for name, machine in results.get(MACHINES, {}).items()
+        if name in SECTIONS_OF.get(part, ())
+    }
+    return "".join(
+        f" What `--section {name}` measures: on one {on}." for name, on in others.items()
+    )
 
 
 Lines = list[list[str]]

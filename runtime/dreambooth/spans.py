@@ -52,6 +52,7 @@ class Activity(StrEnum):
     ENCODER_LOAD = "image encoder load"
     MODEL_RESOLVE = "model look-up"
     COMPILE = "compile"
+    FIRST_RUN = "first run"
     CAPTURE = "graph capture"
     PHOTOS = "photos"
     DRAW = "draw"

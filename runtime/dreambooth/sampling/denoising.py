@@ -98,8 +98,9 @@ class GraphedDenoiser:
         graph = _Graph(latents, timestep, conditioning, pool)
         if self._rehearse is not None:
             self._rehearse(latents, timestep, conditioning)
-        with span(Activity.CAPTURE):
+        with span(Activity.FIRST_RUN):
             graph.warm_up(self._denoiser, guidance)
+        with span(Activity.CAPTURE):
             try:
                 graph.record(self._denoiser, guidance)
             except RuntimeError as error:

@@ -15,8 +15,6 @@ from dreambooth.pipeline.placement import Placement
 
 # Pictures of this many parts of a list wait to be written, then drawing waits.
 PARTS_AHEAD = 8
-# What a process is given to forget its model.
-REST_SECONDS = 5.0
 
 
 class Artist:
@@ -46,9 +44,9 @@ class Artist:
         for part in method.remote(source, batch):
             yield ray.get(part)
 
-    def rest(self) -> Any:
-        """Lets it forget its model; what is returned is there when it has."""
-        return self._actor.rest.remote()
+    def rest(self) -> None:
+        """Lets it forget its model."""
+        self._actor.rest.remote()
 
     def leave(self) -> None:
         """Ends the process."""
@@ -92,23 +90,6 @@ class Troupe:
         """Ends them all."""
         with self._lock:
             self._dismiss()
-
-    def make_way(self) -> bool:
-        """Ends them all; whether they have given the GPU's memory back before.
-
-        A process that held much of it takes seconds to end.
-        """
-        import ray
-
-        with self._lock:
-            try:
-                ray.get([artist.rest() for artist in self._artists], timeout=REST_SECONDS)
-                rested = True
-            except Exception:
-                # Whatever keeps one from it ends with its process.
-                rested = False
-            self._dismiss()
-        return rested
 
     def _dismiss(self) -> None:
         artists, self._artists = self._artists, []

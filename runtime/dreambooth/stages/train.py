@@ -35,6 +35,8 @@ class TrainStage:
         self._group: Any = None
         self._context: StageContext | None = None
         self._failures: list[DreamBoothError] = []
+        # Until steps are taken.
+        self._drawers_rest_later = False
 
     def prepare(self, context: StageContext) -> None:
         """Starts the workers if they take nothing from those who draw."""
@@ -106,11 +108,13 @@ class TrainStage:
 
         context.progress(0, plan.steps, "steps")
         where = placement(context.job.cluster.workers)
-        free = False
-        if _may_stay(where):
+        stay = _may_stay(where)
+        if stay:
             troupe.rest()
-        elif where.shares_gpu:
-            free = troupe.make_way()
+        elif where.shares_gpu and _has_room(where) and self._finds_room():
+            # Giving much memory back takes seconds, in which the GPU's driver lets others wait:
+            # nothing of that before steps are taken.
+            stay = self._drawers_rest_later = True
         else:
             troupe.dismiss()
         if self._group is None or self._group.lost:
@@ -118,8 +122,8 @@ class TrainStage:
         self._context = context
         plan = replace(plan, owner=uuid.uuid4().hex, stop_at=_stop_at(context))
         CheckpointStore(Path(plan.checkpoints), plan.key).take_over(plan.owner)
-        self._group.give(plan, gpu_is_free=free)
-        if where.shares_gpu:
+        self._group.give(plan)
+        if where.shares_gpu and not stay:
             # Who draws next has started, as far as it can, when training is over.
             troupe.hire(where, 1)
         try:
@@ -134,6 +138,11 @@ class TrainStage:
         if self._failures:
             raise self._failures[0]
 
+    def _finds_room(self) -> bool:
+        """Whether the worker said that it needs nothing of what others hold of its GPU."""
+        group = self._group
+        return group is not None and group.fits_beside and not group.lost
+
     def _hear(self, row: dict[str, Any]) -> None:
         """Takes what a worker tells."""
         if self._context is None:
@@ -147,6 +156,9 @@ class TrainStage:
             done = row["resumed"]
             progress(done, steps, "steps", resumed=done, message=f"going on from step {done}")
         else:
+            if self._drawers_rest_later:
+                self._drawers_rest_later = False
+                troupe.rest()
             progress(row["step"], steps, "steps", step=row["step"], loss=row["loss"])
 
 

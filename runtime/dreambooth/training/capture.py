@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import torch
 
+from dreambooth.spans import Activity, span
+
 Work = Callable[[], None]
 
 
@@ -28,7 +30,7 @@ def capture(work: Work) -> torch.cuda.CUDAGraph:
     NCCL watches its work from one.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with span(Activity.CAPTURE), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph
 

@@ -72,6 +72,8 @@ class TrainingGroup:
         self._settings, self._listener = settings, listener
         self._over = threading.Event()
         self._done = False
+        # Whether others may keep what they hold of the workers' GPU; unknown until a worker tells.
+        self.fits_beside = False
         self._error: BaseException | None = None
         # Ray's own record of a run only matters while that run lives: what must survive is in our
         # checkpoints, which appear whole or not at all.
@@ -85,15 +87,9 @@ class TrainingGroup:
         """Whether it ended before it was given anything to do, say with Ray Train's own process."""
         return self._over.is_set() and not self._done
 
-    def give(self, plan: Any, *, gpu_is_free: bool = False) -> None:
-        """Gives the workers their plan, once nobody else holds memory of their GPU.
-
-        Args:
-            plan: A `TrainingPlan`.
-            gpu_is_free: Whoever drew on a GPU they share has given its memory back, and need not
-                have ended yet.
-        """
-        if self._settings.where.shares_gpu and not gpu_is_free:
+    def give(self, plan: Any) -> None:
+        """Gives the workers their plan, once nobody holds memory of their GPU they may need."""
+        if self._settings.where.shares_gpu and not self.fits_beside:
             _wait_for_gpu(self._settings.where)
         self._relay.give(plan)
 
@@ -124,6 +120,8 @@ class TrainingGroup:
         if row.get("done"):
             self._done = True
             self._over.set()
+        elif "fits_beside" in row:
+            self.fits_beside = True
         else:
             self._listener(row)
 

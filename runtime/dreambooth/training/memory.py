@@ -101,3 +101,17 @@ def state_bytes(trained: int, frozen: int, working: torch.dtype) -> int:
     if working == torch.float32:
         return 16 * trained + 4 * frozen
     return (2 * working.itemsize + 12) * trained + working.itemsize * frozen
+
+
+def fits_beside_others(state: int, pairs: int, free: int) -> bool:
+    """Whether a training finds all it needs in what others leave it, whatever they do meanwhile.
+
+    Generous, for who is wrong here trains slowly: activations of Stable Diffusion take 1.5 GiB a
+    pair, and the others may take some more.
+
+    Args:
+        state: As `state_bytes` counts it.
+        pairs: Of one step.
+        free: Bytes that nobody holds.
+    """
+    return 2 * state + pairs * 2 * 2**30 + 8 * 2**30 <= free

@@ -1,8 +1,8 @@
 """Adding up gradients over workers while they are still being computed.
 
-Gradients travel in buckets of the parameters' own type. The backward pass reaches the last layers
-first: as soon as a bucket's gradients are there, its all-reduce starts and runs beside the rest of
-the pass. Everything works the same under CUDA graph capture, where NCCL's kernels become part of
+Gradients travel in buckets of the parameters' own type, in the order in which a backward pass comes
+to them: as soon as a bucket's gradients are there, its all-reduce starts and runs beside the rest
+of the pass. Everything works the same under CUDA graph capture, where NCCL's kernels become part of
 the graph, and operation by operation.
 
 In bfloat16 a sum over workers is rounded to 8 bits, relatively by 2^-9 at every addition; the
@@ -11,6 +11,7 @@ micro-batches of one worker are added up with the same rounding.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -75,18 +76,22 @@ class BucketReduction:
         self._buckets: list[_Bucket] = []
         self._bucket_of: dict[nn.Parameter, _Bucket] = {}
         self._works: list[dist.Work] = []
+        # Parameters that have gradients, in the order of their last arrival; numbers are places in
+        # the list that was given.
+        self._arrivals: dict[int, None] = {}
+        for place, parameter in enumerate(self._parameters):
+            parameter.register_post_accumulate_grad_hook(partial(self._arrived, place))
         # The next bucket to be sent; None outside a step's last backward pass.
         self._next: int | None = None
 
     def settle(self) -> None:
-        """Makes buckets of the parameters that have gradients, last layers first."""
+        """Makes buckets of the parameters that had gradients, in the order of their arrival."""
         if self._buckets:
             return
         group: list[nn.Parameter] = []
         size = 0
-        for parameter in reversed(self._parameters):
-            if parameter.grad is None:
-                continue
+        for place in self._agreed_order():
+            parameter = self._parameters[place]
             group.append(parameter)
             size += parameter.nbytes
             if size >= BUCKET_BYTES:
@@ -130,6 +135,14 @@ class BucketReduction:
             }
         }
 
+    def _agreed_order(self) -> list[int]:
+        """The first worker's order: all must send the same buckets."""
+        device = self._parameters[0].device
+        order = torch.tensor(list(self._arrivals), dtype=torch.int64, device=device)
+        dist.broadcast(order, src=0)
+        found: list[int] = order.tolist()
+        return found
+
     def _add(self, parameters: list[nn.Parameter]) -> None:
         layout = FlatLayout.of(parameters)
         first = parameters[0]
@@ -138,9 +151,11 @@ class BucketReduction:
         self._buckets.append(bucket)
         for parameter in parameters:
             self._bucket_of[parameter] = bucket
-            parameter.register_post_accumulate_grad_hook(self._arrived)
 
-    def _arrived(self, parameter: Tensor) -> None:
+    def _arrived(self, place: int, parameter: Tensor) -> None:
+        if not self._buckets:
+            self._arrivals.pop(place, None)
+            self._arrivals[place] = None
         if self._next is None:
             return
         assert isinstance(parameter, nn.Parameter)

@@ -6,15 +6,17 @@ import torch
 
 from dreambooth.kernels.availability import check_available
 from dreambooth.kernels.rehearsal import SHAPES, rehearse
+from dreambooth.models.family import ModelFamily, trained_networks
 from dreambooth.models.load import load_model
 from dreambooth.models.shapes import shapes_of
 from dreambooth.sampling.devices import keep_compiled, this_device
 from dreambooth.spans import Activity, span
 from dreambooth.training.distributed import Alone
-from dreambooth.training.engine import EngineParts
+from dreambooth.training.engine import EngineParts, trainable_parameters
 from dreambooth.training.group import Preview
 from dreambooth.training.latents import LatentCache
 from dreambooth.training.masters import MasterEngine
+from dreambooth.training.memory import fits_beside_others, state_bytes
 from dreambooth.training.settings import TrainerSettings, TrainingData
 
 
@@ -30,13 +32,19 @@ def rehearse_training(preview: Preview) -> None:
         rehearse(f"training {what}", lambda: take_steps(preview))
 
 
+def fits_beside(preview: Preview, free: int) -> bool:
+    """Whether the training finds room in `free` bytes that others leave on its GPU."""
+    model = _model(preview)
+    trained = trainable_parameters(model, text_encoder=preview.text_encoder).values()
+    total = sum(p.numel() for net in trained_networks(model).values() for p in net.parameters())
+    count = sum(parameter.numel() for parameter in trained)
+    state = state_bytes(count, total - count, torch.bfloat16)
+    return fits_beside_others(state, preview.pairs, free)
+
+
 def take_steps(preview: Preview) -> None:
     """Goes through a step on `SHAPES`."""
-    model = load_model(Path(preview.base_model), weights=False)
-    if preview.lora_rank is not None:
-        with SHAPES:
-            model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
-    model.to(SHAPES)
+    model = _model(preview).to(SHAPES)
     picture = torch.empty((1, 1, *model.latent_shape), device=SHAPES)
     pictures = LatentCache(picture, picture)
     ids = model.tokenize([""])
@@ -45,3 +53,12 @@ def take_steps(preview: Preview) -> None:
         learning_rate=0.0, prior_weight=1.0, gradient_clip=1.0, text_encoder=preview.text_encoder
     )
     MasterEngine(EngineParts(model, data, settings, Alone(), SHAPES, preview.pairs))
+
+
+def _model(preview: Preview) -> ModelFamily:
+    """Of shapes alone."""
+    model = load_model(Path(preview.base_model), weights=False)
+    if preview.lora_rank is not None:
+        with SHAPES:
+            model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
+    return model

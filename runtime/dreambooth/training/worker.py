@@ -29,7 +29,7 @@ from dreambooth.training.distributed import World, current_world
 from dreambooth.training.keeping import Keeper
 from dreambooth.training.latents import encode_pictures
 from dreambooth.training.plan import LoraSettings, TrainingPlan
-from dreambooth.training.rehearsal import rehearse_training
+from dreambooth.training.rehearsal import fits_beside, rehearse_training
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.selection import CheckpointJudge, Selection
 from dreambooth.training.settings import TrainingData
@@ -53,6 +53,8 @@ def train_worker(config: dict[str, Any]) -> None:
     spans.arrived(config.get("asked"))
     if (preview := config.get("preview")) is not None:
         rehearse_training(preview)
+        if this_device().type == "cuda" and fits_beside(preview, torch.cuda.mem_get_info()[0]):
+            Telemetry(config["relay"], speaks=True).send({"fits_beside": True})
     plan: TrainingPlan | None = config.get("plan") or await_plan(config["relay"])
     if plan is None:
         return
@@ -115,7 +117,7 @@ def _make_trainer(
     # Trying cuDNN's algorithms takes longer than encoding does; for hundreds of steps it pays.
     torch.backends.cudnn.benchmark = device.type == "cuda"
     schedule = PairSchedule(plan.seed, len(data.photos), len(data.class_images), plan.batch_size)
-    with span(Activity.CAPTURE):
+    with span(Activity.FIRST_RUN):
         return Trainer(model, data, schedule, plan.settings, world, device)
 
 

@@ -1,11 +1,12 @@
 """What the GPU benches make of events and figures."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.gpu import scaling_tables, tables
-from bench.gpu.jobs import stage_times, steady_pictures, steady_steps
+from bench.gpu.jobs import JobRun, drawn_a_second, stage_times, steady_pictures, steady_steps
 from bench.tables import ROOT, between
 from dreambooth.workspace.atomic import read_json
 
@@ -43,6 +44,26 @@ def test_the_rate_of_pictures_leaves_out_what_comes_before_the_first_batch_is_do
 def test_one_batch_of_pictures_has_no_steady_rate() -> None:
     events = [(3.0, progress("classImages", done=0)), (9.0, progress("classImages", done=8))]
     assert steady_pictures(events, "classImages") is None
+
+
+def test_the_slowest_gpu_counts_and_setting_up_does_not() -> None:
+    def row(process: str, activity: str, start: float, end: float) -> dict[str, Any]:
+        seconds = end - start
+        known = {"stage": "classImages", "process": process, "activity": activity}
+        return {**known, "start": start, "end": end, "seconds": seconds}
+
+    spans = [
+        row("drawing 1", "imports", 0.0, 9.0),
+        row("drawing 1", "draw", 10.0, 30.0),
+        row("drawing 1", "graph capture", 11.0, 13.0),
+        row("drawing 2", "draw", 12.0, 36.0),
+        row("drawing 2", "compile", 12.0, 16.0),
+        {**row("drawing 2", "draw", 50.0, 90.0), "stage": "generate"},
+    ]
+    events = [(20.0, progress("classImages", done=60)), (36.0, progress("classImages", done=80))]
+    run = JobRun(40.0, events, {"spans": spans}, {}, [], {}, Path())
+    assert drawn_a_second(run, "classImages") == pytest.approx(4.0)
+    assert drawn_a_second(run, "train") is None
 
 
 def test_a_pause_between_two_reports_does_not_change_the_time_of_a_step() -> None:
@@ -137,6 +158,17 @@ def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> Non
     assert fast == pytest.approx(50.0 + 0.2 * 10.0)
     slow = scaling_tables.planned_ms(training, 2, 3.125e9)
     assert slow == pytest.approx(50.0 + 640.0 - scaling_tables.OVERLAP_SHARE * 50.0)
+
+
+def test_figures_of_another_machine_say_so() -> None:
+    old = {"limit": {"machine": MACHINE}, "sdxl": [1], "job": [2]}
+    new = {"limit": {"machine": {**MACHINE, "gpu": "another GPU"}}, "job": [3]}
+    both = tables.merged(old, new)
+    assert (both["job"], both["sdxl"], both["machines"]) == ([3], [1], {"sdxl": MACHINE})
+    newest = {"limit": {"machine": MACHINE}}
+    assert tables.merged(both, newest)["machines"]["sdxl"] == MACHINE
+    assert "`--section sdxl` measures: on one a GPU" in tables._elsewhere(both, "gpu-families")
+    assert tables._elsewhere(both, "gpu-job") == ""
 
 
 def test_nothing_is_planned_without_measurements() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import psutil
 import pytest
-from ray.exceptions import GetTimeoutError
 
 from dreambooth.pipeline.placement import Placement
 from dreambooth.sampling import troupe as module
@@ -49,25 +48,6 @@ def test_who_is_there_is_kept_and_only_who_is_missing_is_hired() -> None:
     three = troupe.hire(THREE, 7)
     assert len(three) == 3 and three[0] is one
     assert troupe.hire(THREE, 2) == three[:2]
-
-
-@pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("answers", [True, False])
-def test_who_makes_way_has_given_back_what_it_held(
-    monkeypatch: pytest.MonkeyPatch, answers: bool
-) -> None:
-    waited = []
-
-    def get(asked: list[object], timeout: float) -> None:
-        waited.append(timeout)
-        if not answers:
-            raise GetTimeoutError
-
-    monkeypatch.setattr("ray.get", get)
-    troupe = Troupe()
-    [artist] = troupe.hire(ONE, 1)
-    assert troupe.make_way() is answers
-    assert artist.resting and artist.gone and len(waited) == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("ray_session")

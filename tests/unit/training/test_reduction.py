@@ -1,10 +1,16 @@
 """Several workers take the steps that one would have taken."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
+from dreambooth.training import reduction
+from dreambooth.training.reduction import BucketReduction
 from tests.unit.training.conftest import pictures
 from tests.unit.training.group import train
 from tests.unit.training.side_by_side import side_by_side
@@ -90,3 +96,57 @@ def test_where_sums_cannot_be_captured_the_graph_is_split_around_them(
     assert two[0]["engine"]["launch"] == "two CUDA graphs"
     for worker in two:
         assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+
+
+class Crossed(nn.Module):
+    """Its parameters are listed in another order than a backward pass comes to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Linear(8, 8)
+        self.last = nn.Linear(8, 8)
+        self.first = nn.Linear(8, 8)
+        self.unused = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(self.middle(self.first(x)))
+        return result
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """This process as a group of one."""
+    store = f"file://{tmp_path}/store"
+    dist.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_gradients_are_sent_while_the_backward_pass_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reduction, "BUCKET_BYTES", 1)
+    model, arrived, sent = Crossed(), [], []
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    buckets = BucketReduction(list(model.parameters()))
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p: arrived.append(names[p]))
+    send = buckets._send
+
+    def spy(bucket: Any) -> None:
+        sent.append((names[bucket.parameters[0]], len(arrived)))
+        send(bucket)
+
+    monkeypatch.setattr(buckets, "_send", spy)
+    model(torch.ones(2, 8)).sum().backward()
+    buckets.settle()
+    model.zero_grad()
+    arrived.clear()
+    buckets.begin()
+    loss = model(torch.ones(2, 8)).sum()
+    loss.backward()
+    buckets.finish(loss.detach())
+    # One bucket a parameter: each goes at once, whatever place it has in the model.
+    assert [name for name, _ in sent] == arrived and len(sent) == 6
+    assert [place for _, place in sent] == list(range(6))

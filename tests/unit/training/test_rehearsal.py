@@ -8,7 +8,7 @@ import torch
 from dreambooth.kernels.rehearsal import rehearse
 from dreambooth.training import rehearsal
 from dreambooth.training.group import Preview
-from dreambooth.training.rehearsal import rehearse_training, take_steps
+from dreambooth.training.rehearsal import fits_beside, rehearse_training, take_steps
 from tests.compiling import kernels_asked_for
 from tests.tiny_families import make_tiny_sd3, make_tiny_xl
 
@@ -61,3 +61,11 @@ def test_without_a_gpu_there_is_nothing_to_rehearse(
     monkeypatch.setattr(rehearsal, "check_available", lambda device: None)
     rehearse_training(preview(tiny_model))
     assert len(asked) == 1 and "block_out_channels" in asked[0]
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_a_training_says_whether_it_needs_what_others_hold(
+    tiny_model: Path, rank: int | None
+) -> None:
+    wanted = preview(tiny_model, lora_rank=rank)
+    assert fits_beside(wanted, 2**40) and not fits_beside(wanted, 2**33)
