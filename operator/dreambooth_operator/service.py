@@ -79,26 +79,24 @@ class Service:
             await self._watch(parts)
 
     async def _watch(self, parts: Sequence[asyncio.Task[None]]) -> None:
-        """Kopf's informers, until SIGTERM; the other parts end before them.
-
-        Kopf takes tasks that are there when it ends for its own, and waits for them in vain.
-        """
+        """Kopf's informers, until SIGTERM; the other parts end before them."""
         told, stop = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
+        namespaces = self.config.watch_namespaces
+        others = asyncio.all_tasks()
+        informing = await kopf.spawn_tasks(
+            registry=registry(self.queue, self.health),
+            settings=settings(),
+            # Otherwise kopf asks for the user's name, and images have none for the uid.
+            identity=identity(),  # type: ignore[arg-type]
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+        )
+        # After kopf's own, which would end the informers first.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told.set)
-        namespaces = self.config.watch_namespaces
-        informers = loop.create_task(
-            kopf.operator(
-                registry=registry(self.queue, self.health),
-                settings=settings(),
-                # Otherwise kopf asks for the user's name, and images have none for the uid.
-                identity=identity(),  # type: ignore[arg-type]
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                stop_flag=stop,
-            )
-        )
+        informers = loop.create_task(kopf.run_tasks(informing, ignored=others))
         waiting = loop.create_task(told.wait())
         try:
             await asyncio.wait([informers, waiting], return_when=asyncio.FIRST_COMPLETED)

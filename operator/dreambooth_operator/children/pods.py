@@ -14,7 +14,10 @@ PHOTOS_FOLDER = "/etc/dreambooth/photos"
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 # The user of Ray's own images; shared volumes belong to group 100.
 USER, GROUP = 1000, 100
-GRACE_SECONDS = 60
+HEAD_GRACE_SECONDS = 60
+# A worker has nothing to do but to be there while the driver stops, and Ray's processes in it don't
+# end by themselves: so long it keeps its GPUs.
+WORKER_GRACE_SECONDS = 20
 # Ray kills a driver so many seconds after telling it to stop; its own 3 are too few to end workers.
 DRIVER_STOP_SECONDS = 15
 # How long a worker stays when its pod is told to go, so that the driver can stop in an orderly way.
@@ -88,6 +91,7 @@ def head_template(job: Job, cluster: Cluster, attempt: Try, config: Config) -> O
         {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
     ]
     template = _template(job, cluster, attempt, config, head.placement, container)
+    template["spec"]["terminationGracePeriodSeconds"] = HEAD_GRACE_SECONDS
     template["spec"]["serviceAccountName"] = job.names.base
     template["spec"]["volumes"] += [
         {"name": "job", "configMap": {"name": job.names.job_config_map}},
@@ -111,6 +115,7 @@ def worker_template(
         "lifecycle": {"preStop": {"exec": {"command": wait}}},
     }
     template = _template(job, cluster, attempt, config, pool.placement, container)
+    template["spec"]["terminationGracePeriodSeconds"] = WORKER_GRACE_SECONDS
     if pool.shared_memory:
         memory = {"medium": "Memory", "sizeLimit": pool.shared_memory}
         template["spec"]["volumes"].append({"name": "shared-memory", "emptyDir": memory})
@@ -159,7 +164,6 @@ def _template(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dreambooth_operator.children import pods
 from dreambooth_operator.children.cluster import Cluster
 from dreambooth_operator.children.intent import lasting_children
 from dreambooth_operator.children.pods import Try
@@ -261,3 +262,14 @@ def test_the_driver_is_stopped_by_its_fixed_command() -> None:
     assert hook[:2] == ["/bin/sh", "-c"]
     # The pattern finds the driver's command and not the shell that looks for it.
     assert "[d]" + ENTRYPOINT[1:].split("/")[0].strip() in hook[2]
+
+
+def test_workers_outlast_the_drivers_clean_stop_and_then_give_their_gpus_back_soon() -> None:
+    obj = ray_job_of(a_job())
+    (group,) = groups_of(obj)
+    worker, head = group["template"]["spec"], head_of(obj)
+    stop = worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    waits = int(stop[-1].removeprefix("sleep "))
+    assert 0 < waits < worker["terminationGracePeriodSeconds"] <= 20
+    # Stopping the driver alone may take as long as Ray waits for it.
+    assert head["terminationGracePeriodSeconds"] >= 2 * pods.DRIVER_STOP_SECONDS
