@@ -114,8 +114,6 @@ def _make_trainer(
     if plan.encoder is None:
         # Nothing is drawn before the end, and then from the files.
         model.autoencoder.to("cpu")
-    # Trying cuDNN's algorithms takes longer than encoding does; for hundreds of steps it pays.
-    torch.backends.cudnn.benchmark = device.type == "cuda"
     schedule = PairSchedule(plan.seed, len(data.photos), len(data.class_images), plan.batch_size)
     with span(Activity.FIRST_RUN):
         return Trainer(model, data, schedule, plan.settings, world, device)
