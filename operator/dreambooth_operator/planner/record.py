@@ -208,6 +208,7 @@ _RESOLVED: Mapping[str, Check] = {
     "model": _text(512),
     "modelRevision": _text(128),
     "modelDigest": _text(128),
+    "safetyChecker": _text(128),
     "encoder": _text(64),
     "classImages": _integer(),
     "trainingSteps": _integer(),

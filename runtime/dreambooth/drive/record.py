@@ -223,6 +223,7 @@ def _resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
         "model": (settings.get("model"), MAX_PATH),
         "modelRevision": (settings.get("modelRevision"), 128),
         "modelDigest": (settings.get("modelDigest"), 128),
+        "safetyChecker": (settings.get("safetyChecker"), 128),
         "encoder": (settings.get("encoder"), 64),
     }
     value: dict[str, Any] = {

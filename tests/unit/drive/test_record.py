@@ -23,6 +23,7 @@ RESOLVED = {
     "model": "emoji",
     "modelRevision": "0123456789ab",
     "modelDigest": "a" * 64,
+    "safetyChecker": "none",
     "classImages": {"count": 40, "prompt": "photo of a {class}"},
     "training": {"steps": 300, "learningRate": 4e-4, "method": "full"},
     "encoder": "efficientnet-lite0",
@@ -212,7 +213,9 @@ def test_a_loss_that_diverged_is_left_out(assert_valid: Check) -> None:
 def test_nothing_makes_a_record_too_large(assert_valid: Check) -> None:
     long = "ключ 🦖 " * 20_000
     record = ProgressRecord(attempt=1, gpus=1.0, started=BEGIN)
-    texts = dict.fromkeys(("token", "model", "modelRevision", "modelDigest", "encoder"), long)
+    texts = dict.fromkeys(
+        ("token", "model", "modelRevision", "modelDigest", "safetyChecker", "encoder"), long
+    )
     record.note(Event(EventKind.JOB_RESOLVED, data=texts), at(0))
     for stage in StageName:
         record.note(progress(stage, 1, 2, long, message=long), at(1))
