@@ -144,6 +144,7 @@ def test_a_finished_job_tells_quality_outputs_and_what_was_chosen(assert_valid: 
         "report": "jobs/rex-0a1b/report.html",
         "digest": "b" * 64,
     }
+    assert told["resolved"]["safetyChecker"] == "none"
     assert told["resolved"]["classImages"] == 40
     assert told["resolved"]["trainingSteps"] == 300
 

@@ -25,7 +25,7 @@ GOOD: dict[str, Any] = {
     "gpuSeconds": 12.0,
     "quality": {"encoder": "dino-vits16", "subjectFidelity": 0.8},
     "outputs": {"folder": "jobs/rex"},
-    "resolved": {"token": "sks", "learningRate": 5e-6},
+    "resolved": {"token": "sks", "safetyChecker": "none", "learningRate": 5e-6},
     "warnings": ["one"],
 }
 
