@@ -6,8 +6,10 @@ worker process imports the libraries and loads the model anew.
     python -m bench.without_ray JOB.yaml WORKSPACE
 """
 
+import base64
 import contextlib
 import json
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -17,6 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from dreambooth import spans
 from dreambooth.api.manifest import load_job
 from dreambooth.cli.json_lines import JsonListener
 from dreambooth.pipeline.context import StageContext
@@ -50,7 +53,13 @@ def produce(
         batch = {"task": np.array([json.dumps(asdict(task))], dtype=object)}
         for drawn in actor.draw(source, batch):
             for row in factory._write(drawn, sets)["row"]:
-                yield json.loads(str(row))
+                value = json.loads(str(row))
+                if "error" in value:
+                    raise pickle.loads(base64.b64decode(value["error"]))
+                spans.deliver(value.pop("spans", []))
+                # A row may tell of nothing but where its time went.
+                if value:
+                    yield value
 
 
 def fit(context: StageContext, plan: Any) -> None:

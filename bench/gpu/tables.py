@@ -41,8 +41,9 @@ def gpu_tables(results: Results) -> dict[str, str]:
         "gpu-numerics": numerics_table(results),
         "gpu-families": families_table(results),
     }
+    caption = f"Measured by `make bench-gpu` on one {on}."
     return {
-        name: f"{table(lines)}\nMeasured by `make bench-gpu` on one {on}.{_elsewhere(results, name)}\n"
+        name: f"{table(lines)}\n{caption}{_elsewhere(results, name)}\n"
         for name, lines in parts.items()
         if len(lines) > 1
     }
