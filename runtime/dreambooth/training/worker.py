@@ -1,5 +1,6 @@
 """What one Ray Train worker does: load, resume, train, choose, save."""
 
+import logging
 import math
 import os
 import time
@@ -26,6 +27,7 @@ from dreambooth.sampling.sampler import Sampler
 from dreambooth.spans import Activity, span
 from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.distributed import World, current_world
+from dreambooth.training.group import Preview
 from dreambooth.training.keeping import Keeper
 from dreambooth.training.latents import encode_pictures
 from dreambooth.training.plan import LoraSettings, TrainingPlan
@@ -38,6 +40,8 @@ from dreambooth.training.trainer import Trainer
 
 __all__ = ["LoraSettings", "TrainingPlan", "train_worker"]
 
+_log = logging.getLogger(__name__)
+
 # Workers agree about the time this often: it costs a round between them, during which all wait.
 TIME_CHECK_STEPS = 8
 
@@ -46,15 +50,13 @@ def train_worker(config: dict[str, Any]) -> None:
     """Entry point for Ray Train: `config` holds the actor `relay`, and when it was `asked`.
 
     Without a `plan` in it the relay gives one; a worker may be there long before it does, and
-    compiles meanwhile what a `preview` says will be needed. An error
-    that the user can mend is sent to the driver rather than raised: Ray Train would take it for a
-    failed worker and start the group again.
+    compiles meanwhile what a `preview` says will be needed. An error that the user can mend is sent
+    to the driver rather than raised: Ray Train would take it for a failed worker and start the
+    group again.
     """
     spans.arrived(config.get("asked"))
-    if (preview := config.get("preview")) is not None:
-        rehearse_training(preview)
-        if this_device().type == "cuda" and fits_beside(preview, torch.cuda.mem_get_info()[0]):
-            Telemetry(config["relay"], speaks=True).send({"fits_beside": True})
+    if (preview := config.get("preview")) is not None and this_device().type == "cuda":
+        _get_ready(preview, config["relay"])
     plan: TrainingPlan | None = config.get("plan") or await_plan(config["relay"])
     if plan is None:
         return
@@ -67,6 +69,17 @@ def train_worker(config: dict[str, Any]) -> None:
     finally:
         telemetry.last_spans()
     telemetry.done()
+
+
+def _get_ready(preview: Preview, relay: Any) -> None:
+    """Does what can be done without a plan."""
+    try:
+        rehearse_training(preview)
+        if fits_beside(preview, torch.cuda.mem_get_info()[0]):
+            Telemetry(relay, speaks=True).send({"fits_beside": True})
+    except Exception as error:
+        # What is wrong with a model is told when it is loaded.
+        _log.warning("not ready ahead: %s: %s", type(error).__name__, error)
 
 
 def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
