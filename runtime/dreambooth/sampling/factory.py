@@ -216,8 +216,10 @@ def _configure() -> None:
     context.target_max_block_size = PASSED_ON_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    everybodys = logging.getLogger().handlers
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        # Not those of the whole process, which others may have hung here, too.
+        if isinstance(handler, logging.StreamHandler) and handler not in everybodys:
             handler.setLevel(logging.CRITICAL)
 
 

@@ -1,5 +1,6 @@
 """Filling sets with Ray Data, on a real Ray."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -161,3 +162,18 @@ def test_a_gpu_too_small_for_a_picture_is_told_as_such(
     with without_ray(), pytest.raises(InfrastructureError, match="memory") as raised:
         fill([a_set(tmp_path / "dog", 2)], source, lambda done, total: None)
     assert raised.value.reason == "OutOfMemory"
+
+
+def test_what_ray_data_prints_is_silenced_and_nothing_else() -> None:
+    # Ray Data sets up its own logging when it is first asked for anything.
+    factory._configure()
+    logger, root = logging.getLogger("ray.data"), logging.getLogger()
+    rays, everybodys = logging.StreamHandler(), logging.StreamHandler()
+    for owner, handler in ((logger, rays), (logger, everybodys), (root, everybodys)):
+        owner.addHandler(handler)
+    try:
+        factory._configure()
+        assert (rays.level, everybodys.level) == (logging.CRITICAL, logging.NOTSET)
+    finally:
+        for owner, handler in ((logger, rays), (logger, everybodys), (root, everybodys)):
+            owner.removeHandler(handler)
