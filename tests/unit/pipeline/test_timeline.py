@@ -31,6 +31,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    # Whatever ran in this process before: it may have drawn.
+    monkeypatch.setattr(spans._recorder, "_named", False)
     spans.take()
     yield clock
     spans.take()
