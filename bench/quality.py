@@ -37,9 +37,8 @@ Row = dict[str, Any]
 
 
 def _notebook(rate: float, seed: int = 0) -> Variant:
-    name = f"the notebook's loop, learning rate {rate:g}"
     return Variant(
-        name if seed == 0 else f"{name}, seed {seed}",
+        _seeded(f"the notebook's loop, learning rate {rate:g}", seed),
         notebook=True,
         learning_rate=rate,
         schedule="constant",
@@ -49,8 +48,12 @@ def _notebook(rate: float, seed: int = 0) -> Variant:
 
 
 def _last(seed: int = 0) -> Variant:
-    name = "last checkpoint instead of the best"
-    return Variant(name if seed == 0 else f"{name}, seed {seed}", keep_best=False, seed=seed)
+    name = _seeded("last checkpoint instead of the best", seed)
+    return Variant(name, keep_best=False, seed=seed)
+
+
+def _seeded(name: str, seed: int) -> str:
+    return name if seed == 0 else f"{name}, seed {seed}"
 
 
 VARIANTS = (

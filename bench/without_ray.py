@@ -6,10 +6,8 @@ worker process imports the libraries and loads the model anew.
     python -m bench.without_ray JOB.yaml WORKSPACE
 """
 
-import base64
 import contextlib
 import json
-import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -19,7 +17,6 @@ from unittest.mock import patch
 
 import numpy as np
 
-from dreambooth import spans
 from dreambooth.api.manifest import load_job
 from dreambooth.cli.json_lines import JsonListener
 from dreambooth.pipeline.context import StageContext
@@ -53,12 +50,7 @@ def produce(
         batch = {"task": np.array([json.dumps(asdict(task))], dtype=object)}
         for drawn in actor.draw(source, batch):
             for row in factory._write(drawn, sets)["row"]:
-                value = json.loads(str(row))
-                if "error" in value:
-                    raise pickle.loads(base64.b64decode(value["error"]))
-                spans.deliver(value.pop("spans", []))
-                # A row may tell of nothing but where its time went.
-                if value:
+                if value := factory.take_row(str(row)):
                     yield value
 
 

@@ -35,6 +35,7 @@ from dreambooth.sampling.machines import GpuMachine, load_machine
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.sampling.settings import PictureRequest, SamplingSettings
 from dreambooth.sampling.studio import draw
+from tests.gpu.compiled import compiled
 
 GPU = torch.device("cuda")
 BUILTIN = Path(dreambooth.models.__file__).parent / "builtin" / "emoji"
@@ -95,10 +96,6 @@ def test_a_rehearsal_leaves_nothing_to_compile() -> None:
             list(draw(ours, requests(4), FEW_STEPS))
         print(f"    {len(rehearsed[0])} kernels are compiled ahead", flush=True)
         assert rehearsed[0] and compiled(cache) == rehearsed[0], compiled(cache) - rehearsed[0]
-
-
-def compiled(cache: str) -> set[str]:
-    return {f"{file.parent.name}/{file.name}" for file in Path(cache).rglob("*.cubin")}
 
 
 def test_a_graph_draws_bit_for_bit_what_its_kernels_draw_one_by_one() -> None:

@@ -43,6 +43,7 @@ from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.settings import TrainerSettings, TrainingData
 from dreambooth.training.trainer import Trainer, choose_engine
 from dreambooth.training.writer import BackgroundWriter
+from tests.gpu.compiled import compiled
 
 GPU = torch.device("cuda")
 BUILTIN = Path(dreambooth.models.__file__).parent / "builtin" / "emoji"
@@ -172,10 +173,6 @@ def test_a_rehearsal_leaves_nothing_to_compile() -> None:
             Trainer(trained, data, schedule, FULL, current_world(), GPU).train_step()
             print(f"    {len(rehearsed)} kernels are compiled ahead", flush=True)
             assert rehearsed and compiled(cache) == rehearsed, compiled(cache) - rehearsed
-
-
-def compiled(cache: str) -> set[str]:
-    return {f"{file.parent.name}/{file.name}" for file in Path(cache).rglob("*.cubin")}
 
 
 def test_larger_batches_take_less_time_an_image() -> None:

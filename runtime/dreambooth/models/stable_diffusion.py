@@ -38,16 +38,7 @@ class StableDiffusion(LatentModel):
     def load(
         cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
     ) -> "StableDiffusion":
-        """Loads a diffusers folder from the disk alone; safetensors only.
-
-        Args:
-            folder: With a model_index.json.
-            dtype: Of the weights.
-            weights: False makes networks of shapes alone, on torch's meta device.
-
-        Raises:
-            UserError: If a part is missing or not what its configuration says.
-        """
+        """Loads a folder of this family; see `load_model` for arguments and errors."""
         with reading(folder, "Stable Diffusion"):
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
             networks = load_networks(

@@ -58,16 +58,7 @@ class StableDiffusionXL(LatentModel):
     def load(
         cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
     ) -> "StableDiffusionXL":
-        """Loads a diffusers folder from the disk alone; safetensors only.
-
-        Args:
-            folder: With a model_index.json.
-            dtype: Of the weights.
-            weights: False makes networks of shapes alone, on torch's meta device.
-
-        Raises:
-            UserError: If a part is missing or not what its configuration says.
-        """
+        """Loads a folder of this family; see `load_model` for arguments and errors."""
         with reading(folder, "SDXL"):
             tokenizers = load_clip_tokenizers(folder)
             networks = load_networks(

@@ -159,14 +159,24 @@ def _produce(
         _write, fn_args=(list(sets),), batch_size=WRITTEN_TOGETHER, num_cpus=0.5
     )
     for row in written.iter_rows():
-        value = json.loads(row["row"])
-        spans.deliver(value.pop("spans", []))
-        if "error" in value:
-            raise pickle.loads(base64.b64decode(value["error"]))
-        if "lost" in value:
-            raise _ArtistLost(value["lost"])
-        if value:
+        if value := take_row(row["row"]):
             yield value
+
+
+def take_row(row: str) -> dict[str, Any]:
+    """What a written row tells of a picture; empty if it told of nothing but where time went.
+
+    Raises:
+        DreamBoothError: What the row tells of.
+        _ArtistLost: If it tells of that.
+    """
+    value: dict[str, Any] = json.loads(row)
+    spans.deliver(value.pop("spans", []))
+    if "error" in value:
+        raise pickle.loads(base64.b64decode(value["error"]))
+    if "lost" in value:
+        raise _ArtistLost(value["lost"])
+    return value
 
 
 def warm_up() -> None:

@@ -7,7 +7,7 @@ samples in the same order, and their checkpoints are the same, so that a trainin
 can go on with the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.family import ModelFamily, trained_networks
 from dreambooth.training.distributed import World
+from dreambooth.training.memory import state_bytes
 from dreambooth.training.schedule import Pair
 from dreambooth.training.settings import TrainerSettings, TrainingData
 
@@ -97,6 +98,22 @@ def trainable_parameters(model: ModelFamily, *, text_encoder: bool) -> dict[str,
         for name, parameter in module.named_parameters()
         if parameter.requires_grad
     }
+
+
+def training_bytes(
+    model: ModelFamily, trained: Iterable[nn.Parameter], working: torch.dtype
+) -> int:
+    """What the state of a training takes, as `state_bytes` counts it.
+
+    Args:
+        model: Of which networks are trained; shapes are enough.
+        trained: The parameters that are.
+        working: Type of the weights that steps compute with.
+    """
+    count = sum(parameter.numel() for parameter in trained)
+    networks = trained_networks(model).values()
+    total = sum(p.numel() for network in networks for p in network.parameters())
+    return state_bytes(count, total - count, working)
 
 
 class Prompts:

@@ -22,10 +22,16 @@ from dreambooth.kernels.availability import check_available
 from dreambooth.kernels.fusing import fuse
 from dreambooth.models.family import trained_networks
 from dreambooth.training.capture import Launch, warming_up
-from dreambooth.training.engine import EngineParts, Prompts, StepLoss, trainable_parameters
+from dreambooth.training.engine import (
+    EngineParts,
+    Prompts,
+    StepLoss,
+    trainable_parameters,
+    training_bytes,
+)
 from dreambooth.training.inputs import LossStream
 from dreambooth.training.launching import LaunchedStep, default_launches, launch_step
-from dreambooth.training.memory import MemoryPlan, latents_place, memory_plans, state_bytes
+from dreambooth.training.memory import MemoryPlan, latents_place, memory_plans
 from dreambooth.training.program import StepProgram
 from dreambooth.training.reduction import NoReduction, reduction_for
 from dreambooth.training.schedule import Pair
@@ -242,10 +248,7 @@ class MasterEngine:
             raise self._too_little_memory() from error
 
     def _state_bytes(self) -> int:
-        trained = sum(parameter.numel() for parameter in self._trained)
-        modules = trained_networks(self._parts.model).values()
-        total = sum(p.numel() for module in modules for p in module.parameters())
-        return state_bytes(trained, total - trained, self._dtype)
+        return training_bytes(self._parts.model, self._trained, self._dtype)
 
     def _too_little_memory(self) -> UserError:
         needed = self._state_bytes() / 2**30

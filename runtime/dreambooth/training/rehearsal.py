@@ -6,24 +6,23 @@ import torch
 
 from dreambooth.kernels.availability import check_available
 from dreambooth.kernels.rehearsal import SHAPES, rehearse
-from dreambooth.models.family import ModelFamily, trained_networks
+from dreambooth.models.family import ModelFamily
 from dreambooth.models.load import load_model
 from dreambooth.models.shapes import shapes_of
 from dreambooth.sampling.devices import keep_compiled, this_device
 from dreambooth.spans import Activity, span
 from dreambooth.training.distributed import Alone
-from dreambooth.training.engine import EngineParts, trainable_parameters
+from dreambooth.training.engine import EngineParts, trainable_parameters, training_bytes
 from dreambooth.training.group import Preview
 from dreambooth.training.latents import LatentCache
 from dreambooth.training.masters import MasterEngine
-from dreambooth.training.memory import fits_beside_others, state_bytes
+from dreambooth.training.memory import fits_beside_others
 from dreambooth.training.settings import TrainerSettings, TrainingData
 
 
 def rehearse_training(preview: Preview) -> None:
     """Compiles the kernels of a step on this process's GPU; without one there is nothing to do."""
-    device = this_device()
-    if device.type != "cuda" or check_available(device) is not None:
+    if check_available(this_device()) is not None:
         return
     keep_compiled()
     with span(Activity.COMPILE):
@@ -36,9 +35,7 @@ def fits_beside(preview: Preview, free: int) -> bool:
     """Whether the training finds room in `free` bytes that others leave on its GPU."""
     model = _model(preview)
     trained = trainable_parameters(model, text_encoder=preview.text_encoder).values()
-    total = sum(p.numel() for net in trained_networks(model).values() for p in net.parameters())
-    count = sum(parameter.numel() for parameter in trained)
-    state = state_bytes(count, total - count, torch.bfloat16)
+    state = training_bytes(model, trained, torch.bfloat16)
     return fits_beside_others(state, preview.pairs, free)
 
 

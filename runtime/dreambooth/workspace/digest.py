@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from dreambooth.processors import usable_cpus
+
 # Read at a time. Each read waits for its turn where other threads compute in Python, so that many
 # small ones of a large file would take as long as those do.
 CHUNK_BYTES = 4 * 2**20
@@ -34,7 +36,7 @@ def file_digest(path: Path) -> str:
 def tree_digest(folder: Path) -> str:
     """Digest of a folder: the names and contents of all files in it, however deep."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(usable_cpus()) as threads:
         digests = threads.map(file_digest, files)
         named = zip(files, digests, strict=True)
         return digest_of([[str(file.relative_to(folder)), digest] for file, digest in named])

@@ -1,5 +1,6 @@
 """A step's kernels are compiled while workers wait for their plan."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,14 @@ def preview(folder: Path, **changes: object) -> Preview:
 def test_a_step_is_gone_through_without_weights_or_pictures(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = kernels_asked_for(monkeypatch, tmp_path)
-    for file in tiny_model.rglob("*.safetensors"):
+    asked = kernels_asked_for(monkeypatch, tmp_path / "cache")
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    weights = list(folder.rglob("*.safetensors"))
+    for file in weights:
         assert file.stat().st_size > 0
-    rehearse("a step", lambda: take_steps(preview(tiny_model)))
+        file.unlink()
+    assert weights
+    rehearse("a step", lambda: take_steps(preview(folder)))
     assert asked >= {"_forward", "_double"} | BACKWARD | OPTIMIZER
 
 
