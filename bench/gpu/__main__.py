@@ -108,6 +108,8 @@ SECTIONS = {
     "same-pictures": Section(_drawing("same_pictures"), 60),
     "loss-curves": Section(_training("loss_curves"), 120),
     "updates-kept": Section(_training("updates_kept"), 90),
+    "profile-drawing": Section(_drawing("profile"), 90),
+    "profile-training": Section(_training("profiles"), 120),
     "sdxl": Section(_family("sdxl"), 150),
     "sd3": Section(_family("sd3"), 150),
 }

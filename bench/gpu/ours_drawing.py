@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.gpu.profiles import profiled
 from bench.gpu.scratch import CLASS_PROMPT, model_folder
 from bench.gpu.timing import synchronize
 from dreambooth.sampling.devices import this_device
@@ -90,6 +91,15 @@ def same_pictures(tiny: bool) -> dict[str, Any]:
     }
     print(f"together against alone: {found}", flush=True)
     return found
+
+
+def profile(tiny: bool) -> dict[str, Any]:
+    """On which kernels a batch's time goes: some steps and the decoding."""
+    machine, _ = _machine(tiny)
+    batch, steps = (2, 2) if tiny else (32, 10)
+    requests, settings = _requests(batch), _settings(steps)
+    title = f"{steps} guided steps of {batch} pictures, decoded"
+    return profiled(title, lambda: _sample(machine, requests, settings))
 
 
 def _machine(tiny: bool) -> tuple[Machine, float]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.gpu.profiles import profiled
 from bench.gpu.scratch import CLASS_PROMPT, SUBJECT_PROMPT, model_folder, photo_files
 from bench.gpu.timing import synchronize
 from dreambooth.models.family import ModelFamily
@@ -102,6 +103,21 @@ def updates_kept(tiny: bool) -> dict[str, Any]:
     found["pure_progress"] = float(projection)
     print(f"updates kept: {found}", flush=True)
     return found
+
+
+def profiles(tiny: bool) -> Iterator[dict[str, Any]]:
+    """On which kernels a step's time goes, at the notebook's batch and at a large one."""
+    for pairs in (1, 2) if tiny else (2, 16):
+        trainer, _ = _trainer(tiny, "full", FULL, pairs)
+
+        def step(trainer: Trainer = trainer) -> None:
+            trainer.advance()
+            trainer.settle()
+
+        yield profiled(f"a full step, {pairs} + {pairs}", step)
+        trainer.finish()
+        del trainer, step
+        _release()
 
 
 def _measured(

@@ -49,9 +49,9 @@ def profiled(title: str, work: Callable[[], object], warm: int = 3) -> dict[str,
     for name, spent in sorted(classes.items(), key=lambda each: -each[1]):
         print(f"  {name:12} {spent:8.2f} ms {spent / total:6.1%}")
     for row in rows[:TOP]:
-        name = row["name"][:NAME_LENGTH]
+        name = row["name"] = row["name"][:NAME_LENGTH]
         print(f"  {row['ms']:8.3f} ms {row['calls']:5} × {row['class'][:5]:5} {name}", flush=True)
-    return {"title": title, "ms": total, "classes": classes, "kernels": rows}
+    return {"title": title, "ms": total, "classes": classes, "kernels": rows[:TOP]}
 
 
 def _self_ms(event: Any, on_gpu: bool) -> float:

@@ -5,8 +5,11 @@ from typing import Any
 
 from bench.machine import in_words
 from bench.tables import ROOT, replace_between, table
+from dreambooth.workspace.atomic import read_json
 
 RESULTS = ROOT / "bench" / "results" / "gpu.json"
+# The whole job as it was measured on other machines, or before a change.
+JOBS = ROOT / "bench" / "results" / "gpu_jobs.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 CLASS_IMAGES, STEPS, SAMPLES = 200, 400, 5
 GIB = 2**30
@@ -24,6 +27,7 @@ def write_tables(results: Results) -> None:
     """Puts the figures into docs/performance.md."""
     for name, text in gpu_tables(results).items():
         replace_between(DOCUMENT, name, text)
+    replace_between(DOCUMENT, "gpu-jobs", table(jobs_lines((read_json(JOBS) or {})["runs"])))
 
 
 def gpu_tables(results: Results) -> dict[str, str]:
@@ -169,6 +173,26 @@ def job_table(results: Results) -> Lines:
         line = [f"stage {stage}: time, share in which the GPU is idle", "–"]
         for rows in groups:
             line += _stage(rows, stage)
+        lines.append(line)
+    return lines
+
+
+def jobs_lines(runs: list[Results]) -> Lines:
+    """The whole job on several machines, each beside the notebook's loops in the same run."""
+    lines = [["GPU", "Commit", "Notebook: a picture, a step", "its job", "Ours, cold", "", "warm", ""]]
+    for run in runs:
+        generation, training = run["notebook-generation"], run["notebook-training"]
+        theirs = notebook_job(generation, training)["all"]
+        line = [
+            run["limit"]["machine"]["gpu"],
+            run["commit"],
+            f"{generation['seconds_a_picture']:.2f} s, {training['ms']:.0f} ms",
+            f"{theirs:.0f} s",
+        ]
+        for cache in ("cold", "warm"):
+            spent = [row["pictures_on_disk_s"] for row in run["job"] if row["cache"] == cache]
+            ours = median(spent) if spent else None
+            line += ["–", ""] if ours is None else [f"{ours:.0f} s", _times(theirs, ours)]
         lines.append(line)
     return lines
 

@@ -51,7 +51,8 @@ def milliseconds(work: Callable[[], object], repeats: int = 20) -> float:
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # On the same stream: autograd joins a parameter's first one with every later one.
+    with torch.cuda.graph(graph, stream=stream):
         for _ in range(repeats):
             work()
     graph.replay()

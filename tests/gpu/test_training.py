@@ -58,6 +58,11 @@ NOISE = {
 FULL = TrainerSettings(learning_rate=5e-6, prior_weight=1.0, gradient_clip=1.0, text_encoder=True)
 PAIRS = 2
 GIGABYTE = 10**9
+FUSED_ATTENTION = (
+    torch.backends.cuda.enable_cudnn_sdp,
+    torch.backends.cuda.enable_flash_sdp,
+    torch.backends.cuda.enable_mem_efficient_sdp,
+)
 
 
 def model() -> StableDiffusion:
@@ -198,8 +203,9 @@ def test_lora_steps_are_captured() -> None:
 def test_a_training_that_goes_on_ends_with_the_same_bits() -> None:
     for exactly in (False, True):
         torch.use_deterministic_algorithms(exactly, warn_only=True)
-        # cuDNN's attention adds up in any order whatever is asked for.
-        torch.backends.cuda.enable_cudnn_sdp(not exactly)
+        # Fused attention adds up in any order, cuDNN's whatever is asked for.
+        for enable in FUSED_ATTENTION:
+            enable(not exactly)
         straight = trainer()
         for _ in range(2):
             straight.train_step()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dreambooth.models.adapters import TEXT_TARGETS, add_adapters, lora_file_arguments
 from dreambooth.models.family import LatentDistribution
+from dreambooth.models.loading import move
 from dreambooth.models.noise import NoiseProcess
 
 
@@ -71,10 +72,10 @@ class LatentModel:
         On the CPU the VAE stays float32: it runs once a picture, and bfloat16 shows as banding.
         """
         for part in (self.denoiser, *self.text_encoders):
-            part.to(device=device, dtype=dtype)
+            move(part, device, dtype)
             part.to(memory_format=torch.channels_last)
         wanted = None if device.type == "cpu" else self._autoencoder_dtype(dtype)
-        self.autoencoder.to(device=device, dtype=wanted)
+        move(self.autoencoder, device, wanted)
         self._process.to(device)
         return self
 

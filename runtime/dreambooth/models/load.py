@@ -17,7 +17,7 @@ from dreambooth.workspace.atomic import read_json
 class Loads(Protocol):
     """What loads a model of one family."""
 
-    def __call__(self, folder: Path, dtype: torch.dtype, *, weights: bool) -> ModelFamily:
+    def __call__(self, folder: Path, dtype: torch.dtype | None, *, weights: bool) -> ModelFamily:
         """See `load_model`."""
 
 
@@ -30,13 +30,14 @@ FAMILIES: dict[str, Loads] = {
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+    folder: Path, dtype: torch.dtype | None = torch.float32, *, weights: bool = True
 ) -> ModelFamily:
     """Loads a diffusers folder from the disk alone; safetensors only.
 
     Args:
         folder: With a model_index.json that names one of the families' pipelines.
-        dtype: Of the weights.
+        dtype: Of the weights; None keeps that of the files, which are then read only when they
+            are used: for a device that converts them itself.
         weights: False makes networks of shapes alone, on torch's meta device: they take neither
             time nor memory, and compute nothing.
 

@@ -1,5 +1,6 @@
 """Reading the parts of a diffusers folder: whole, from the disk alone, safetensors only."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from torch import nn
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
+
+# Types of weights as safetensors writes them.
+STORED = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
 @contextmanager
@@ -41,14 +46,15 @@ def reading(folder: Path, kind: str) -> Iterator[None]:
 
 
 def load_networks(
-    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype | str, *, weights: bool = True
+    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype | None, *, weights: bool = True
 ) -> dict[str, Any]:
     """The networks of `classes`, by the part's name.
 
     Args:
         folder: In the diffusers layout.
         classes: diffusers' or transformers' class of each part.
-        dtype: Of their weights, or "auto" for that of the files.
+        dtype: Of their weights; None keeps that of the files, which are then read only when
+            they are used.
         weights: False makes them of shapes alone, on torch's meta device.
 
     Raises:
@@ -64,10 +70,45 @@ def load_networks(
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **{key: dtype},
+            **{key: dtype or stored_dtype(folder / name)},
         )
         _check_complete(name, info["missing_keys"])
     return networks
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type of the weights in `folder`'s safetensors files; float32 if there are several."""
+    found = {
+        tensor["dtype"]
+        for file in folder.glob("*.safetensors")
+        for name, tensor in _header(file).items()
+        if name != "__metadata__"
+    }
+    return STORED.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """What a safetensors file holds: a length of eight bytes, then that much JSON."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header: dict[str, Any] = json.loads(opened.read(length))
+    return header
+
+
+def move(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Moves weights and buffers to `device` and there to `dtype` if given, layer by layer.
+
+    `Module.to` converts before it sends: on the CPU, and in the processes that Ray gives one core
+    that takes seconds.
+    """
+
+    def moved(part: nn.Module) -> None:
+        part.to(device)
+        if dtype is not None:
+            part.to(dtype)
+
+    # Children come before their parents, so that only one layer is there twice at a time.
+    network.apply(moved)
 
 
 def _without_weights(folder: Path, cls: Any) -> Any:

@@ -56,7 +56,7 @@ class SafetyChecker:
             processor = CLIPImageProcessor.from_pretrained(
                 folder / EXTRACTOR, local_files_only=True
             )
-            networks = load_networks(folder, {CHECKER: StableDiffusionSafetyChecker}, "auto")
+            networks = load_networks(folder, {CHECKER: StableDiffusionSafetyChecker}, None)
         network = networks[CHECKER]
         _check_processor(processor, network, folder)
         return cls(network, processor).to(device)

@@ -36,7 +36,7 @@ class StableDiffusion(LatentModel):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+        cls, folder: Path, dtype: torch.dtype | None = torch.float32, *, weights: bool = True
     ) -> "StableDiffusion":
         """Loads a folder of this family; see `load_model` for arguments and errors."""
         with reading(folder, "Stable Diffusion"):

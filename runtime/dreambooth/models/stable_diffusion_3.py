@@ -22,7 +22,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from dreambooth.models.conditioning import Conditioning
 from dreambooth.models.inventory import INDEX
 from dreambooth.models.latent import LatentModel, clip_features, clip_ids
-from dreambooth.models.loading import load_clip_tokenizers, load_networks, reading
+from dreambooth.models.loading import load_clip_tokenizers, load_networks, move, reading
 from dreambooth.models.noise import FlowProcess
 from dreambooth.workspace.atomic import read_json
 
@@ -67,7 +67,7 @@ class StableDiffusion3(LatentModel):
 
     @classmethod
     def load(
-        cls, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True
+        cls, folder: Path, dtype: torch.dtype | None = torch.float32, *, weights: bool = True
     ) -> "StableDiffusion3":
         """Loads a folder of this family; see `load_model` for arguments and errors."""
         with reading(folder, "Stable Diffusion 3"):
@@ -101,7 +101,7 @@ class StableDiffusion3(LatentModel):
         """
         if self._t5 is not None:
             whole = self._t5.dtype == torch.float32 and device.type != "cpu"
-            self._t5.to(device=device, dtype=torch.bfloat16 if whole and dtype else None)
+            move(self._t5, device, torch.bfloat16 if whole and dtype else None)
         return super().to(device, dtype)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
@@ -171,5 +171,5 @@ def _load_t5(folder: Path, weights: bool) -> tuple[T5EncoderModel, T5TokenizerFa
     if not any(index.get("text_encoder_3") or ()):
         return None
     tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_3", local_files_only=True)
-    networks = load_networks(folder, {"text_encoder_3": T5EncoderModel}, "auto", weights=weights)
+    networks = load_networks(folder, {"text_encoder_3": T5EncoderModel}, None, weights=weights)
     return networks["text_encoder_3"], tokenizer

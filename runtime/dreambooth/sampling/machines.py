@@ -40,11 +40,9 @@ def load_machine(
     Raises:
         UserError: If the model or the checker cannot be loaded.
     """
-    if device.type == "cuda" and lora is None:
-        # Half as many bytes to read and send; the device turns them into what it computes with.
-        model = load_model(Path(folder), torch.float16).to(device)
-    else:
-        model = load_model(Path(folder))
+    # Adapters are merged on the CPU, in float32.
+    as_stored = device.type == "cuda" and lora is None
+    model = load_model(Path(folder), None if as_stored else torch.float32)
     if lora is not None:
         model.load_lora(Path(lora))
     model = model.to(device, sampling_dtype(device))

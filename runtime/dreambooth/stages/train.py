@@ -197,8 +197,8 @@ def _stopped_at(plan: Any) -> int | None:
 
 def training_plan(context: StageContext, key: str) -> Any:
     """Everything the workers need, as a `TrainingPlan`."""
-    from dreambooth.training.trainer import TrainerSettings
-    from dreambooth.training.worker import LoraSettings, TrainingPlan
+    from dreambooth.training.plan import LoraSettings, TrainingPlan
+    from dreambooth.training.settings import TrainerSettings
 
     job, training = context.job, context.job.training
     return TrainingPlan(

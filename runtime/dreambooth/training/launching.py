@@ -92,16 +92,11 @@ def _launched(program: StepProgram, launch: Launch) -> Callable[[], None]:
 def _split(program: StepProgram, reduction: BucketReduction) -> Callable[[], None]:
     """Forward and backward, then the workers' sums outside of any graph, then the update."""
     first = capture(lambda: program.backward(NoReduction()))
-    own = [parameter.grad for parameter in program.parameters]
-    reduction.take_over()
     second = capture(program.update)
     program.optimizer.bind()
 
     def run() -> None:
         first.replay()
-        for parameter, gradient in zip(program.parameters, own, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient
         reduction.reduce(program.loss)
         second.replay()
 

@@ -1,9 +1,10 @@
 """Adding up gradients over workers while they are still being computed.
 
-Gradients travel in buckets of the parameters' own type, in the order in which a backward pass comes
-to them: as soon as a bucket's gradients are there, its all-reduce starts and runs beside the rest
-of the pass. Everything works the same under CUDA graph capture, where NCCL's kernels become part of
-the graph, and operation by operation.
+Gradients travel in buckets, in their parameters' own type and in the order in which a backward
+pass comes to them: as soon as a bucket's gradients are there, their all-reduce starts and runs
+beside the rest of the pass. They are added up where autograd left them; copies into one buffer a
+bucket would compete with the pass for memory. Everything works the same under CUDA graph capture,
+where NCCL's kernels become part of the graph, and operation by operation.
 
 In bfloat16 a sum over workers is rounded to 8 bits, relatively by 2^-9 at every addition; the
 micro-batches of one worker are added up with the same rounding.
@@ -17,8 +18,8 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import AllreduceCoalescedOptions
 
-from dreambooth.kernels.flat import FlatLayout
 from dreambooth.training.distributed import World
 
 # Large enough for the full bandwidth of a network, small enough to start early.
@@ -60,12 +61,14 @@ class NoReduction:
 
 @dataclass
 class _Bucket:
-    """Neighbouring parameters, their buffer, and how many gradients the current pass owes."""
+    """Neighbouring parameters, and how many gradients the current pass owes."""
 
     parameters: list[nn.Parameter]
-    flat: Tensor
-    views: list[Tensor]
     missing: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.parameters)
 
 
 class BucketReduction:
@@ -73,6 +76,7 @@ class BucketReduction:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = list(parameters)
+        self._group = dist.distributed_c10d._get_default_group()
         self._buckets: list[_Bucket] = []
         self._bucket_of: dict[nn.Parameter, _Bucket] = {}
         self._works: list[dist.Work] = []
@@ -120,18 +124,13 @@ class BucketReduction:
             self._send(bucket)
         self.finish(loss)
 
-    def take_over(self) -> None:
-        """Makes the buckets the parameters' gradients, whatever is in them yet."""
-        for bucket in self._buckets:
-            _give(bucket)
-
     def describe(self) -> dict[str, Any]:
         """Number and size of what is sent each step."""
         return {
             "allReduce": {
-                "type": str(self._buckets[0].flat.dtype).removeprefix("torch."),
+                "type": str(self._buckets[0].parameters[0].dtype).removeprefix("torch."),
                 "buckets": len(self._buckets),
-                "bytes": sum(bucket.flat.nbytes for bucket in self._buckets),
+                "bytes": sum(bucket.nbytes for bucket in self._buckets),
             }
         }
 
@@ -144,10 +143,7 @@ class BucketReduction:
         return found
 
     def _add(self, parameters: list[nn.Parameter]) -> None:
-        layout = FlatLayout.of(parameters)
-        first = parameters[0]
-        flat = torch.zeros(layout.size, dtype=first.dtype, device=first.device)
-        bucket = _Bucket(parameters, flat, layout.views(flat))
+        bucket = _Bucket(parameters)
         self._buckets.append(bucket)
         for parameter in parameters:
             self._bucket_of[parameter] = bucket
@@ -166,18 +162,10 @@ class BucketReduction:
             self._next += 1
 
     def _send(self, bucket: _Bucket) -> None:
-        gradients = [parameter.grad for parameter in bucket.parameters]
-        with torch.no_grad():
-            torch._foreach_copy_(bucket.views, [g for g in gradients if g is not None])
-        _give(bucket)
-        work = dist.all_reduce(bucket.flat, async_op=True)
-        assert work is not None
-        self._works.append(work)
-
-
-def _give(bucket: _Bucket) -> None:
-    for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
-        parameter.grad = view
+        gradients = [p.grad for p in bucket.parameters if p.grad is not None]
+        options = AllreduceCoalescedOptions()
+        options.asyncOp = True
+        self._works.append(self._group.allreduce_coalesced(gradients, options))
 
 
 def reduction_for(

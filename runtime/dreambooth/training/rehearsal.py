@@ -1,5 +1,6 @@
-"""Compiling a step's kernels while there is nothing to train on yet."""
+"""What a worker does for a training's first step while there is nothing to train on yet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from dreambooth.models.load import load_model
 from dreambooth.models.shapes import shapes_of
 from dreambooth.sampling.devices import keep_compiled, this_device
 from dreambooth.spans import Activity, span
+from dreambooth.training.capture import Launch
 from dreambooth.training.distributed import Alone
 from dreambooth.training.engine import EngineParts, trainable_parameters, training_bytes
 from dreambooth.training.group import Preview
@@ -41,15 +43,49 @@ def fits_beside(preview: Preview, free: int) -> bool:
 
 def take_steps(preview: Preview) -> None:
     """Goes through a step on `SHAPES`."""
-    model = _model(preview).to(SHAPES)
-    picture = torch.empty((1, 1, *model.latent_shape), device=SHAPES)
+    _engine(preview, _model(preview).to(SHAPES), SHAPES)
+
+
+def warm_up(preview: Preview, device: torch.device) -> None:
+    """Takes steps that change nothing, with weights that are thrown away.
+
+    The first time that a process computes something, libraries load their code and choose among
+    it: of Stable Diffusion's step that takes ten seconds. Memory stays with the process.
+    """
+    model = load_for_training(Path(preview.base_model), device)
+    if preview.lora_rank is not None:
+        model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
+    with span(Activity.FIRST_RUN):
+        _engine(preview, model, device, (Launch.EAGER,)).finish()
+
+
+def load_for_training(folder: Path, device: torch.device) -> ModelFamily:
+    """The base model in float32 on `device`.
+
+    Raises:
+        UserError: If it cannot be loaded.
+    """
+    if device.type == "cpu":
+        return load_model(folder).to(device)
+    return load_model(folder, None).to(device, torch.float32)
+
+
+def _engine(
+    preview: Preview,
+    model: ModelFamily,
+    device: torch.device,
+    launches: Sequence[Launch] | None = None,
+) -> MasterEngine:
+    """An engine that has taken the steps before its first, on nothing."""
+    picture = torch.zeros((1, 1, *model.latent_shape), device=device)
     pictures = LatentCache(picture, picture)
     ids = model.tokenize([""])
     data = TrainingData(pictures, pictures, ids, ids)
     settings = TrainerSettings(
         learning_rate=0.0, prior_weight=1.0, gradient_clip=1.0, text_encoder=preview.text_encoder
     )
-    MasterEngine(EngineParts(model, data, settings, Alone(), SHAPES, preview.pairs))
+    parts = EngineParts(model, data, settings, Alone(), device, preview.pairs)
+    return MasterEngine(parts, launches=launches)
 
 
 def _model(preview: Preview) -> ModelFamily:

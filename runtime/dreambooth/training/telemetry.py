@@ -109,10 +109,20 @@ class Relay:
                 self._listener(row)
 
 
-def await_plan(actor: Any) -> Any:
-    """What the driver gives the workers to do, once it does; None if there is nothing."""
-    given = actor.plan.remote().future().result()
-    return None if given is None else pickle.loads(given)
+class PlanToCome:
+    """What the driver gives the workers to do, once it does."""
+
+    def __init__(self, actor: Any) -> None:
+        self._given = actor.plan.remote().future()
+
+    def has_come(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return bool(self._given.done())
+
+    def wait(self) -> Any:
+        """The plan; None if there is nothing to do."""
+        given = self._given.result()
+        return None if given is None else pickle.loads(given)
 
 
 class Telemetry:

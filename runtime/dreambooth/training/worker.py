@@ -1,8 +1,6 @@
 """What one Ray Train worker does: load, resume, train, choose, save."""
 
-import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,33 +12,23 @@ from PIL import Image
 from dreambooth import spans
 from dreambooth.errors import DreamBoothError, InfrastructureError, UserError
 from dreambooth.models.family import ModelFamily
-from dreambooth.models.load import load_model
 from dreambooth.quality.encoders import load_encoder
-from dreambooth.sampling.devices import (
-    compute_repeatably,
-    keep_compiled,
-    keep_memory,
-    physical_threads,
-    this_device,
-)
+from dreambooth.sampling.devices import this_device
 from dreambooth.sampling.sampler import Sampler
 from dreambooth.spans import Activity, span
 from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.distributed import World, current_world
-from dreambooth.training.group import Preview
+from dreambooth.training.head_start import HeadStart, get_ready, prepare_device
 from dreambooth.training.keeping import Keeper
 from dreambooth.training.latents import encode_pictures
 from dreambooth.training.plan import LoraSettings, TrainingPlan
-from dreambooth.training.rehearsal import fits_beside, rehearse_training
 from dreambooth.training.schedule import PairSchedule
 from dreambooth.training.selection import CheckpointJudge, Selection
 from dreambooth.training.settings import TrainingData
-from dreambooth.training.telemetry import Telemetry, await_plan
+from dreambooth.training.telemetry import PlanToCome, Telemetry
 from dreambooth.training.trainer import Trainer
 
 __all__ = ["LoraSettings", "TrainingPlan", "train_worker"]
-
-_log = logging.getLogger(__name__)
 
 # Workers agree about the time this often: it costs a round between them, during which all wait.
 TIME_CHECK_STEPS = 8
@@ -55,15 +43,19 @@ def train_worker(config: dict[str, Any]) -> None:
     group again.
     """
     spans.arrived(config.get("asked"))
-    if (preview := config.get("preview")) is not None and this_device().type == "cuda":
-        _get_ready(preview, config["relay"])
-    plan: TrainingPlan | None = config.get("plan") or await_plan(config["relay"])
+    world = current_world()
+    plan: TrainingPlan | None = config.get("plan")
+    head_start = HeadStart()
+    if plan is None:
+        coming = PlanToCome(config["relay"])
+        if (preview := config.get("preview")) is not None and this_device().type == "cuda":
+            head_start = get_ready(preview, coming, world, config["relay"])
+        plan = coming.wait()
     if plan is None:
         return
-    world = current_world()
     telemetry = Telemetry(config["relay"], speaks=world.rank == 0)
     try:
-        _train(plan, world, telemetry)
+        _train(plan, world, telemetry, head_start)
     except DreamBoothError as error:
         telemetry.fail(error)
     finally:
@@ -71,26 +63,14 @@ def train_worker(config: dict[str, Any]) -> None:
     telemetry.done()
 
 
-def _get_ready(preview: Preview, relay: Any) -> None:
-    """Does what can be done without a plan."""
-    try:
-        rehearse_training(preview)
-        if fits_beside(preview, torch.cuda.mem_get_info()[0]):
-            Telemetry(relay, speaks=True).send({"fits_beside": True})
-    except Exception as error:
-        # What is wrong with a model is told when it is loaded.
-        _log.warning("not ready ahead: %s: %s", type(error).__name__, error)
-
-
-def _train(plan: TrainingPlan, world: World, telemetry: Telemetry) -> None:
+def _train(plan: TrainingPlan, world: World, telemetry: Telemetry, start: HeadStart) -> None:
     with span(Activity.DEVICE_START):
-        device = _prepare(world)
+        device = prepare_device(world)
     spans.call_this_process(f"training worker {world.rank}", device=device.type)
     store = CheckpointStore(Path(plan.checkpoints), plan.key, plan.owner)
     _by_first(world, store.prepare)
     latest = store.latest()
-    with span(Activity.MODEL_LOAD):
-        model = load_model(Path(plan.base_model)).to(device)
+    model = start.take_model(plan.base_model, device)
     with span(Activity.ENCODE_LATENTS):
         data = _encode(plan, model, device)
     selection = Selection()
@@ -213,27 +193,6 @@ def _time_is_up(plan: TrainingPlan, trainer: Trainer) -> bool:
     if plan.stop_at is None or (world.size > 1 and trainer.step % TIME_CHECK_STEPS):
         return False
     return world.agree(time.time() >= plan.stop_at)
-
-
-def _prepare(world: World) -> torch.device:
-    keep_memory()
-    keep_compiled()
-    device = this_device()
-    if device.type == "cuda":
-        # With its number, which some of torch asks for.
-        device = torch.device("cuda", torch.cuda.current_device())
-        if world.size > 1:
-            import ray.train.torch
-
-            device = ray.train.torch.get_device()
-        torch.cuda.set_device(device)
-    if device.type == "cpu":
-        compute_repeatably()
-        # Workers of one machine share its cores.
-        share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, physical_threads() // share))
-    torch.manual_seed(0)
-    return device
 
 
 def _encode(plan: TrainingPlan, model: ModelFamily, device: torch.device) -> TrainingData:

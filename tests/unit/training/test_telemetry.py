@@ -9,7 +9,7 @@ import ray
 
 from dreambooth import spans
 from dreambooth.spans import Activity
-from dreambooth.training.telemetry import Relay, Telemetry, await_plan
+from dreambooth.training.telemetry import PlanToCome, Relay, Telemetry
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -55,23 +55,25 @@ def test_only_the_first_worker_speaks_and_fast_steps_are_reported_together() -> 
 
 def test_a_worker_waits_for_its_plan_and_one_that_comes_later_gets_it_at_once() -> None:
     relay = Relay(Heard(enough=1))
+    coming = PlanToCome(relay.actor)
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(await_plan, relay.actor)
-        assert not waiting.done()
+        waiting = pool.submit(PlanToCome(relay.actor).wait)
+        assert not waiting.done() and not coming.has_come()
         relay.give({"steps": 3})
         assert waiting.result(timeout=120) == {"steps": 3}
-    assert await_plan(relay.actor) == {"steps": 3}
+    assert coming.wait() == {"steps": 3} and coming.has_come()
+    assert PlanToCome(relay.actor).wait() == {"steps": 3}
     relay.give(None)
-    assert await_plan(relay.actor) is None
+    assert PlanToCome(relay.actor).wait() is None
     relay.close()
 
 
 def test_a_relay_that_was_lost_hears_the_plan_again() -> None:
     relay = Relay(Heard(enough=1))
     relay.give({"steps": 3})
-    assert await_plan(relay.actor) == {"steps": 3}
+    assert PlanToCome(relay.actor).wait() == {"steps": 3}
     ray.kill(relay.actor, no_restart=False)
-    assert await_plan(relay.actor) == {"steps": 3}
+    assert PlanToCome(relay.actor).wait() == {"steps": 3}
     relay.close()
 
 

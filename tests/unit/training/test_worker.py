@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from dreambooth.errors import UserError
-from dreambooth.training import keeping, worker
+from dreambooth.training import keeping
 from dreambooth.training.checkpoint import Checkpoint, CheckpointStore
-from dreambooth.training.group import Preview
 from dreambooth.training.selection import measurement_from, score
 from dreambooth.training.worker import LoraSettings, TrainingPlan, train_worker
 from dreambooth.workspace.atomic import publish_dir, read_json
@@ -226,24 +225,3 @@ def test_what_the_user_can_mend_is_told_rather_than_raised(
     [error] = [row["error"] for row in rows if "error" in row]
     assert isinstance(error, UserError)
     assert "no-model" in str(error)
-
-
-@pytest.mark.parametrize(("free", "said"), [(2**40, [{"fits_beside": True}]), (2**33, [])])
-def test_a_worker_says_before_its_plan_whether_others_may_keep_their_memory(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, free: int, said: list[dict[str, Any]]
-) -> None:
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (free, 2**41))
-    told, preview = Told(), Preview(str(tiny_model), text_encoder=True, lora_rank=None, pairs=2)
-    worker._get_ready(preview, told)
-    assert told.rows == said
-
-
-def test_a_model_that_cannot_be_read_is_not_told_before_there_is_a_plan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logged: list[str] = []
-    monkeypatch.setattr(worker._log, "warning", lambda text, *_: logged.append(text))
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**40, 2**40))
-    told, preview = Told(), Preview(str(tmp_path), text_encoder=True, lora_rank=None, pairs=2)
-    worker._get_ready(preview, told)
-    assert told.rows == [] and [text[:15] for text in logged] == ["not ready ahead"]
