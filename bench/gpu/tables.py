@@ -179,7 +179,9 @@ def job_table(results: Results) -> Lines:
 
 def jobs_lines(runs: list[Results]) -> Lines:
     """The whole job on several machines, each beside the notebook's loops in the same run."""
-    lines = [["GPU", "Commit", "Notebook: a picture, a step", "its job", "Ours, cold", "", "warm", ""]]
+    lines = [
+        ["GPU", "Commit", "Notebook: a picture, a step", "its job", "Ours, cold", "", "warm", ""]
+    ]
     for run in runs:
         generation, training = run["notebook-generation"], run["notebook-training"]
         theirs = notebook_job(generation, training)["all"]

@@ -121,6 +121,19 @@ SCALING: dict[str, Any] = {
 }
 
 
+def test_jobs_of_several_machines_stand_beside_the_notebooks_of_the_same_run() -> None:
+    run = {
+        "limit": {"machine": {"gpu": "a GPU"}},
+        "commit": "1234567",
+        "notebook-generation": {"seconds_a_picture": 2.0, "first_picture_s": 2.0, "load_s": 0.0},
+        "notebook-training": {"ms": 225.0, "load_s": 0.0},
+        "job": [{"cache": "cold", "pictures_on_disk_s": 125.0}],
+    }
+    _, line = tables.jobs_lines([run])
+    assert line[:4] == ["a GPU", "1234567", "2.00 s, 225 ms", "500 s"]
+    assert line[4:] == ["125 s", "4.0×", "–", ""]
+
+
 def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
     # Two workers send each byte once over their link: 10 ms alone, of which 2 show.
     share = scaling_tables.hidden_share(SCALING, 50.0, SCALING["full"])
