@@ -82,12 +82,9 @@ def test_the_chains_kill_each_kind_of_process_often_enough() -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_a_worker_the_whole_tree_and_the_driver_can_die_and_the_outcome_is_the_same(
+def test_a_worker_and_the_whole_tree_can_die_and_the_outcome_is_the_same(
     tmp_path: Path, tiny_model: Path, undisturbed: Outcome
 ) -> None:
-    kills = [
-        Kill(Victim.WORKER, "classImages", 0, 1.0),
-        Kill(Victim.TREE, "train", 4, 0.2),
-        Kill(Victim.DRIVER, "generate", 1, 0.0),
-    ]
+    # What dies here is what the chains kill most of; each command more takes half a minute.
+    kills = [Kill(Victim.WORKER, "classImages", 0, 1.0), Kill(Victim.TREE, "train", 4, 0.2)]
     assert_ends_alike(lay_out(tmp_path / "workspace", tiny_model), kills, undisturbed)
