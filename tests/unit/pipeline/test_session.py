@@ -16,6 +16,7 @@ from dreambooth.errors import InfrastructureError
 from dreambooth.pipeline import session as module
 from dreambooth.pipeline.session import LazyRay
 from dreambooth.pipeline.usage import Accounting, GpuMeter
+from tests.measuring import unmeasured
 
 # What the thread that starts Ray imports, and the driver's meanwhile, after what both do first.
 BESIDE = """
@@ -136,7 +137,11 @@ def test_a_run_that_ends_while_ray_starts_does_nothing_more_with_it(
 
 def _imported_by(work: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", BESIDE.format(work)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", BESIDE.format(work)],
+        env=unmeasured(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
