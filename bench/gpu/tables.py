@@ -27,7 +27,7 @@ def write_tables(results: Results) -> None:
     """Puts the figures into docs/performance.md."""
     for name, text in gpu_tables(results).items():
         replace_between(DOCUMENT, name, text)
-    replace_between(DOCUMENT, "gpu-jobs", table(jobs_lines((read_json(JOBS) or {})["runs"])))
+    replace_between(DOCUMENT, "gpu-jobs", jobs_table())
 
 
 def gpu_tables(results: Results) -> dict[str, str]:
@@ -155,16 +155,12 @@ def job_table(results: Results) -> Lines:
         return [[]]
     notebook = notebook_job(generation, training)
     lines = [["", "Notebook", "Ours, cold", "", "Ours, warm", ""]]
-    groups = [[row for row in jobs if row["cache"] == cache] for cache in ("cold", "warm")]
+    groups = _by_cache(jobs)
     for title, key, theirs in (
         ("200 class images on the disk", "class_images_on_disk_s", notebook["class_images"]),
         ("5 pictures of the subject on the disk", "pictures_on_disk_s", notebook["all"]),
     ):
-        line = [title, f"{theirs:.0f} s"]
-        for rows in groups:
-            spent = median(row[key] for row in rows) if rows else None
-            line += ["–", ""] if spent is None else [f"{spent:.1f} s", _times(theirs, spent)]
-        lines.append(line)
+        lines.append([title, f"{theirs:.0f} s", *_ours(groups, key, theirs)])
     line = ["… and evaluated, the command ended", "–"]
     for rows in groups:
         line += [f"{median(row['seconds'] for row in rows):.1f} s" if rows else "–", ""]
@@ -177,6 +173,11 @@ def job_table(results: Results) -> Lines:
     return lines
 
 
+def jobs_table() -> str:
+    """The jobs that were measured elsewhere, for the document."""
+    return table(jobs_lines((read_json(JOBS) or {}).get("runs", [])))
+
+
 def jobs_lines(runs: list[Results]) -> Lines:
     """The whole job on several machines, each beside the notebook's loops in the same run."""
     lines = [
@@ -185,18 +186,30 @@ def jobs_lines(runs: list[Results]) -> Lines:
     for run in runs:
         generation, training = run["notebook-generation"], run["notebook-training"]
         theirs = notebook_job(generation, training)["all"]
-        line = [
-            run["limit"]["machine"]["gpu"],
-            run["commit"],
-            f"{generation['seconds_a_picture']:.2f} s, {training['ms']:.0f} ms",
-            f"{theirs:.0f} s",
-        ]
-        for cache in ("cold", "warm"):
-            spent = [row["pictures_on_disk_s"] for row in run["job"] if row["cache"] == cache]
-            ours = median(spent) if spent else None
-            line += ["–", ""] if ours is None else [f"{ours:.0f} s", _times(theirs, ours)]
-        lines.append(line)
+        lines.append(
+            [
+                run["limit"]["machine"]["gpu"],
+                run["commit"],
+                f"{generation['seconds_a_picture']:.2f} s, {training['ms']:.0f} ms",
+                f"{theirs:.0f} s",
+                *_ours(_by_cache(run["job"]), "pictures_on_disk_s", theirs),
+            ]
+        )
     return lines
+
+
+def _by_cache(jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Those with cold caches, and those with warm ones."""
+    return [[row for row in jobs if row["cache"] == cache] for cache in ("cold", "warm")]
+
+
+def _ours(groups: list[list[dict[str, Any]]], key: str, theirs: float) -> list[str]:
+    """Of each group, the median of `key` and how many times as fast that is."""
+    cells = []
+    for rows in groups:
+        spent = median(row[key] for row in rows) if rows else None
+        cells += ["–", ""] if spent is None else [f"{spent:.1f} s", _times(theirs, spent)]
+    return cells
 
 
 def notebook_job(generation: dict[str, Any], training: dict[str, Any]) -> dict[str, float]:

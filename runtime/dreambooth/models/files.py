@@ -2,14 +2,49 @@
 
 import contextlib
 import json
-import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from dreambooth.errors import UserError
 
 # The library that reads them takes no longer header either.
 _MAX_HEADER_BYTES = 100 * 2**20
+# How files begin that Git LFS has not fetched.
+_POINTER = b"version "
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says it holds.
+
+    Attributes:
+        tensors: Type, shape and place of each, by name.
+        nbytes: Of the header; the tensors' bytes follow.
+    """
+
+    tensors: dict[str, Any]
+    nbytes: int
+
+
+def read_header(opened: BinaryIO) -> Header | None:
+    """The header of a safetensors file, a length of eight bytes and that much JSON; None without.
+
+    The format: https://github.com/huggingface/safetensors#format.
+    """
+    head = opened.read(8)
+    size = int.from_bytes(head, "little")
+    if len(head) < 8 or not 0 < size <= _MAX_HEADER_BYTES:
+        return None
+    try:
+        found = json.loads(opened.read(size))
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    found.pop("__metadata__", None)
+    return Header(found, 8 + size)
 
 
 def check_weights(file: Path, *, where: str, field: str) -> None:
@@ -18,20 +53,17 @@ def check_weights(file: Path, *, where: str, field: str) -> None:
     Raises:
         UserError: If they differ, or there is no such header.
     """
+    announced = None
     with readable(where, field), file.open("rb") as opened:
-        head = opened.read(8)
-        size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        announced = None
-        if 0 < size <= _MAX_HEADER_BYTES:
-            try:
-                tensors = json.loads(opened.read(size))
-                ends = [t["data_offsets"][1] for n, t in tensors.items() if n != "__metadata__"]
-                announced = 8 + size + max(ends, default=0)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-                announced = None
+        pointer = opened.read(len(_POINTER)) == _POINTER
+        opened.seek(0)
+        header = read_header(opened)
+    if header is not None:
+        with contextlib.suppress(KeyError, TypeError, IndexError):
+            ends = [tensor["data_offsets"][1] for tensor in header.tensors.values()]
+            announced = header.nbytes + max(ends, default=0)
     if announced == file.stat().st_size:
         return
-    pointer = head == b"version "
     raise UserError(
         f"{where} is only a pointer of Git LFS"
         if pointer

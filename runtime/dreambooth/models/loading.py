@@ -1,6 +1,5 @@
 """Reading the parts of a diffusers folder: whole, from the disk alone, safetensors only."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from dreambooth.errors import UserError
+from dreambooth.models.files import read_header
 
 # Types of weights as safetensors writes them.
 STORED = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -78,21 +78,13 @@ def load_networks(
 
 def stored_dtype(folder: Path) -> torch.dtype:
     """The type of the weights in `folder`'s safetensors files; float32 if there are several."""
-    found = {
-        tensor["dtype"]
-        for file in folder.glob("*.safetensors")
-        for name, tensor in _header(file).items()
-        if name != "__metadata__"
-    }
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as opened:
+            header = read_header(opened)
+        # What is none is for the library to say.
+        found |= {tensor["dtype"] for tensor in header.tensors.values()} if header else set()
     return STORED.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """What a safetensors file holds: a length of eight bytes, then that much JSON."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        header: dict[str, Any] = json.loads(opened.read(length))
-    return header
 
 
 def move(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:

@@ -43,7 +43,7 @@ def fits_beside(preview: Preview, free: int) -> bool:
 
 def take_steps(preview: Preview) -> None:
     """Goes through a step on `SHAPES`."""
-    _engine(preview, _model(preview).to(SHAPES), SHAPES)
+    _take_steps(preview, _model(preview).to(SHAPES), SHAPES)
 
 
 def warm_up(preview: Preview, device: torch.device) -> None:
@@ -52,11 +52,9 @@ def warm_up(preview: Preview, device: torch.device) -> None:
     The first time that a process computes something, libraries load their code and choose among
     it: of Stable Diffusion's step that takes ten seconds. Memory stays with the process.
     """
-    model = load_for_training(Path(preview.base_model), device)
-    if preview.lora_rank is not None:
-        model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
+    model = _with_adapters(preview, load_for_training(Path(preview.base_model), device))
     with span(Activity.FIRST_RUN):
-        _engine(preview, model, device, (Launch.EAGER,)).finish()
+        _take_steps(preview, model, device, (Launch.EAGER,)).finish()
 
 
 def load_for_training(folder: Path, device: torch.device) -> ModelFamily:
@@ -65,12 +63,12 @@ def load_for_training(folder: Path, device: torch.device) -> ModelFamily:
     Raises:
         UserError: If it cannot be loaded.
     """
-    if device.type == "cpu":
-        return load_model(folder).to(device)
-    return load_model(folder, None).to(device, torch.float32)
+    as_stored = device.type != "cpu"
+    model = load_model(folder, None if as_stored else torch.float32)
+    return model.to(device, torch.float32)
 
 
-def _engine(
+def _take_steps(
     preview: Preview,
     model: ModelFamily,
     device: torch.device,
@@ -91,7 +89,11 @@ def _engine(
 def _model(preview: Preview) -> ModelFamily:
     """Of shapes alone."""
     model = load_model(Path(preview.base_model), weights=False)
+    with SHAPES:
+        return _with_adapters(preview, model)
+
+
+def _with_adapters(preview: Preview, model: ModelFamily) -> ModelFamily:
     if preview.lora_rank is not None:
-        with SHAPES:
-            model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
+        model.add_lora(preview.lora_rank, 1.0, text_encoder=preview.text_encoder, seed=0)
     return model

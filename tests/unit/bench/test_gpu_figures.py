@@ -131,7 +131,7 @@ def test_jobs_of_several_machines_stand_beside_the_notebooks_of_the_same_run() -
     }
     _, line = tables.jobs_lines([run])
     assert line[:4] == ["a GPU", "1234567", "2.00 s, 225 ms", "500 s"]
-    assert line[4:] == ["125 s", "4.0×", "–", ""]
+    assert line[4:] == ["125.0 s", "4.0×", "–", ""]
 
 
 def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
@@ -194,4 +194,5 @@ def test_the_document_shows_the_figures_that_were_measured() -> None:
     one_gpu = read_json(results / "gpu.json") or {}
     scaling = read_json(results / "gpu_scaling.json") or {}
     shown = tables.gpu_tables(one_gpu) | scaling_tables.scaling_tables(scaling)
+    shown["gpu-jobs"] = tables.jobs_table()
     assert {name: between(tables.DOCUMENT, name) for name in shown} == shown

@@ -83,9 +83,13 @@ def test_the_chains_kill_each_kind_of_process_often_enough() -> None:
 
 @pytest.mark.crash
 @pytest.mark.timeout(1200)
-def test_a_worker_and_the_whole_tree_can_die_and_the_outcome_is_the_same(
+def test_a_worker_the_whole_tree_and_the_driver_can_die_and_the_outcome_is_the_same(
     tmp_path: Path, tiny_model: Path, undisturbed: Outcome
 ) -> None:
-    # The shortest chain that kills both with and without the driver: CI runs it alone.
-    kills = [Kill(Victim.WORKER, "classImages", 0, 1.0), Kill(Victim.TREE, "train", 4, 0.2)]
+    # The shortest chain with all kinds of victims: CI runs it alone.
+    kills = [
+        Kill(Victim.WORKER, "classImages", 0, 1.0),
+        Kill(Victim.TREE, "train", 4, 0.2),
+        Kill(Victim.DRIVER, "generate", 1, 0.0),
+    ]
     assert_ends_alike(lay_out(tmp_path / "workspace", tiny_model), kills, undisturbed)
