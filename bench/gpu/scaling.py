@@ -52,7 +52,7 @@ def one_lora(tiny: bool) -> dict[str, Any]:
 
 def lora(tiny: bool) -> dict[str, Any]:
     """LoRA with one GPU's batch on each; a worker is killed after the first checkpoint."""
-    killer = _Killer(after_step=12 if tiny else 150)
+    killer = _Killer(12 if tiny else 150, scratch(tiny) / "two-lora")
     run = _run_lora(tiny, WORKERS, "two-lora", killer)
     return _told("LoRA, two pairs each", _figures(run) | killer.figures(run, _lora_training(tiny)))
 
@@ -74,10 +74,11 @@ def _lora_training(tiny: bool) -> dict[str, int]:
 
 
 class _Killer:
-    """Kills one training worker once, as a lost machine would."""
+    """Kills one training worker once, as a lost machine would, when a checkpoint is on the disk."""
 
-    def __init__(self, after_step: int) -> None:
+    def __init__(self, after_step: int, workspace: Path) -> None:
         self._after = after_step
+        self._workspace = workspace
         self._seen = 0
         self.killed: str | None = None
         self.step = 0
@@ -89,6 +90,8 @@ class _Killer:
             return
         self._seen += 1
         if self.killed is not None or event.get("step", 0) < self._after:
+            return
+        if not any(self._workspace.glob("jobs/*/checkpoints/step-??????")):
             return
         for process in psutil.Process(pid).children(recursive=True):
             title = " ".join(process.cmdline())

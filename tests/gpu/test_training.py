@@ -358,6 +358,8 @@ def test_two_gpus_take_the_steps_of_one() -> None:
         for each in (one, *two):
             print(f"    {each}", flush=True)
         assert two[0]["losses"] == two[1]["losses"]
+        assert two[0]["engine"]["launch"] == Launch.GRAPH.value
+        close(two[0]["again"], two[0]["straight"], 5e-3)
         close(two[0]["losses"], one["losses"], 2e-2)
         same_share = group(2, method, 2 * PAIRS)
         print(f"    {PAIRS} pairs each: {same_share[0]['ms']:.1f} ms", flush=True)
@@ -381,13 +383,31 @@ def work(rank: int, size: int, method: str, pairs: int, store: str) -> None:
     if size > 1:
         dist.init_process_group("nccl", init_method=f"file://{store}", rank=rank, world_size=size)
     one = trainer(pairs=pairs, rank=4 if method == "lora" else None)
-    losses = [one.train_step() for _ in range(6)]
-    told = {"losses": losses, "ms": milliseconds(one), "engine": one.engine.describe()}
+    told: dict[str, Any] = {"losses": [one.train_step() for _ in range(6)]}
+    keep_and_return(one, Path(f"{store}-checkpoints"), told)
+    told |= {"ms": milliseconds(one), "engine": one.engine.describe()}
+    one.collect()
     one.finish()
+    if rank == 0:
+        assert all(p.dtype == torch.float32 for p in one.parameters.values())
     print(json.dumps(told), flush=True)
     if size > 1:
         dist.barrier()
         dist.destroy_process_group()
+
+
+def keep_and_return(one: Trainer, folder: Path, told: dict[str, Any]) -> None:
+    """Keeps a checkpoint, goes on for three steps, and once more from the checkpoint."""
+    one.collect()
+    checkpoints = CheckpointStore(folder, "key")
+    if one.world.rank == 0:
+        checkpoints.save(one.checkpoint({}))
+    told["straight"] = [one.train_step() for _ in range(3)]
+    one.world.agree(False)  # Until the first worker is here, and has written.
+    state = checkpoints.latest()
+    assert state is not None
+    one.restore(state)
+    told["again"] = [one.train_step() for _ in range(3)]
 
 
 def main() -> int:

@@ -165,6 +165,14 @@ def test_commands_answer_without_loading_the_libraries_that_train() -> None:
     assert "dreambooth.errors" in loaded
 
 
+def test_ray_trains_own_processes_load_none_of_what_only_a_worker_needs() -> None:
+    program = "import sys, dreambooth.training.entry\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(ROOT / "runtime")}
+    run = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    assert HEAVY & set(run.stdout.split()) == set()
+
+
 @pytest.mark.parametrize(
     ("folder", "package", "known"),
     [("runtime", "dreambooth", "torch"), ("operator", "dreambooth_operator", "kopf")],

@@ -25,8 +25,9 @@ adds to the first one's tensors. All inputs that change between steps (learning 
 the device.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -48,7 +49,11 @@ class MasterOptimizer(Protocol):
     exp_avg: list[Tensor]
     exp_avg_sq: list[Tensor]
 
-    def step(self, gradients: Sequence[Tensor | None] | None = None) -> None:
+    def step(
+        self,
+        gradients: Sequence[Tensor | None] | None = None,
+        written: Callable[[int], None] | None = None,
+    ) -> None:
         """Updates masters, moments and working weights."""
 
     def bind(self) -> None:
@@ -102,6 +107,9 @@ class TorchAdamW:
             number of accumulated backward passes.
         masters: fp32 values to start with, in the parameters' order, on any device; by default
             the parameters' own.
+        over_workers: Adds a sum of squares up over workers that update other parameters, for the
+            norm of all; by default there are no others.
+        portions: Ends of runs of parameters, of which `step` tells when it has updated them.
 
     Attributes:
         learning_rate: `[]`, fp32, on the device: fill it before a step.
@@ -126,8 +134,12 @@ class TorchAdamW:
         max_norm: float | None = None,
         gradient_scale: float = 1.0,
         masters: Sequence[Tensor] | None = None,
+        over_workers: Callable[[Tensor], Any] | None = None,
+        portions: Sequence[int] | None = None,
     ) -> None:
         self.parameters = list(parameters)
+        self.portions = list(portions) if portions else [len(self.parameters)]
+        self.over_workers = over_workers
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.max_norm, self.gradient_scale = max_norm, gradient_scale
         self.layout = FlatLayout.of(self.parameters)
@@ -153,33 +165,55 @@ class TorchAdamW:
             self.write_working()
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None] | None = None) -> None:
+    def step(
+        self,
+        gradients: Sequence[Tensor | None] | None = None,
+        written: Callable[[int], None] | None = None,
+    ) -> None:
         """Updates masters, moments and working weights.
 
         Args:
             gradients: In the parameters' order; by default their `.grad`.
+            written: Called with the number of each portion once its weights are there.
         """
         given = self._gradients(gradients)
         active = [index for index, gradient in enumerate(given) if gradient is not None]
+        if not active and self.over_workers is None:
+            return
+        grads = {
+            index: gradient.float() * self.gradient_scale
+            for index, gradient in enumerate(given)
+            if gradient is not None
+        }
+        if self.max_norm is not None:
+            self._clip(list(grads.values()), self.max_norm)
+        self.step_count += 1
+        for number, (first, last) in enumerate(itertools.pairwise([0, *self.portions])):
+            self._update([index for index in active if first <= index < last], grads)
+            if written is not None:
+                written(number)
+
+    def _clip(self, grads: list[Tensor], max_norm: float) -> None:
+        norms: Any = torch._foreach_norm(grads) if grads else [torch.zeros_like(self.norm)]
+        self.norm.copy_(torch.linalg.vector_norm(torch.stack(norms)))
+        if self.over_workers is not None:
+            squares = self.norm.square()
+            self.over_workers(squares)
+            self.norm.copy_(squares.sqrt())
+        if grads:
+            torch._foreach_mul_(grads, (max_norm / (self.norm + 1e-6)).clamp(max=1.0))
+
+    def _update(self, active: list[int], grads: dict[int, Tensor]) -> None:
         if not active:
             return
-        grads = [
-            gradient.float() * self.gradient_scale for gradient in given if gradient is not None
-        ]
-        if self.max_norm is not None:
-            norms: Any = torch._foreach_norm(grads)
-            self.norm.copy_(torch.linalg.vector_norm(torch.stack(norms)))
-            torch._foreach_mul_(grads, (self.max_norm / (self.norm + 1e-6)).clamp(max=1.0))
-        self.step_count += 1
         masters = [self.masters[index] for index in active]
-        steps = self.step_count.float()
         torch._fused_adamw_(
             masters,
-            grads,
+            [grads[index] for index in active],
             [self.exp_avg[index] for index in active],
             [self.exp_avg_sq[index] for index in active],
             [],
-            [steps] * len(active),
+            [self.step_count.float()] * len(active),
             lr=self.learning_rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
@@ -275,7 +309,7 @@ class FusedAdamW(TorchAdamW):
             raise RuntimeError(f"FusedAdamW can't run: {reason}. Use TorchAdamW.")
         from dreambooth.kernels.device.adamw import Launcher
 
-        self._launcher = Launcher(self.layout, self.device)
+        self._launcher = Launcher(self.layout, self.device, portions=self.portions)
         self._table = self._new_table()
         self._addresses: list[list[int]] = []
         # The table of the next captured step is made before the capture: memory taken during one is
@@ -291,11 +325,16 @@ class FusedAdamW(TorchAdamW):
         self._powers = torch.ones(2, dtype=torch.float64, device=self.device)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None] | None = None) -> None:
+    def step(
+        self,
+        gradients: Sequence[Tensor | None] | None = None,
+        written: Callable[[int], None] | None = None,
+    ) -> None:
         """Updates masters, moments and working weights.
 
         Args:
             gradients: In the parameters' order; by default their `.grad`.
+            written: Called with the number of each portion once its weights' kernels are launched.
 
         Raises:
             ValueError: Gradients of several types, or in another memory order than their
@@ -336,6 +375,8 @@ class FusedAdamW(TorchAdamW):
             gradient_type=dtype,
             working_type=self.dtype,
             aligned=all(address % 16 == 0 for row in addresses for address in row),
+            over_workers=self.over_workers,
+            written=written,
         )
 
     def bind(self) -> None:

@@ -30,6 +30,8 @@ EVALUATOR_VERSION = 1
 FRESH_SEED_OFFSET = 1_000_003
 # Columns of the contact sheet.
 SHEET_COLUMNS = 4
+# More CPU threads than this gain nothing with pictures of encoders' sizes.
+MEASURING_THREADS = 8
 
 
 class EvaluateStage:
@@ -190,9 +192,15 @@ def _measure(context: StageContext, measured: Sequence[_Paired]) -> Any:
     _check_enough(subject, _prompts_field(context))
     _check_enough([of_class], "spec.classImages.prompt")
     with span(Activity.IMPORTS):
+        import torch
+
         from dreambooth.quality.encoders import load_encoder
         from dreambooth.quality.metrics import measure_quality
+        from dreambooth.sampling.devices import physical_threads
 
+    # Left to itself torch counts the machine's cores, not those that a pod may use, and threads
+    # that wait for a core keep all others waiting.
+    torch.set_num_threads(min(MEASURING_THREADS, physical_threads()))
     with span(Activity.ENCODER_LOAD):
         encoder = load_encoder(context.job.evaluation.encoder, context.workspace.models)
     prompts = [pairs.prompt for pairs in subject for _ in pairs.tuned]

@@ -62,6 +62,9 @@ class EagerEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return KnownLoss(float(loss))
 
+    def collect(self) -> None:
+        """Every worker holds all."""
+
     def weights(self) -> dict[str, Tensor]:
         """The parameters' values."""
         return {name: parameter.data for name, parameter in self.parameters.items()}

@@ -60,6 +60,12 @@ class StepEngine(Protocol):
     def step(self, pairs: Sequence[Pair], rate: float) -> StepLoss:
         """One optimizer step on this worker's `pairs` at the learning rate `rate`."""
 
+    def collect(self) -> None:
+        """Brings what workers hold of the state to the first; all of them call it together.
+
+        Before it `weights` and `moments` may be incomplete, and after the next step again.
+        """
+
     def weights(self) -> dict[str, Tensor]:
         """The trained weights in float32, the tensors themselves."""
 

@@ -165,7 +165,7 @@ def run_ray_train(settings: GroupSettings, relay: Any, asked: float) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from dreambooth.training.worker import train_worker
+    from dreambooth.training.entry import train_worker
 
     TorchTrainer(
         train_worker,

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dreambooth.models.family import ModelFamily
@@ -12,7 +13,7 @@ from dreambooth.training.plan import TrainingPlan
 from dreambooth.training.selection import Selection
 from dreambooth.training.trainer import Trainer
 from dreambooth.training.writer import BackgroundWriter, worth_writing
-from dreambooth.workspace.atomic import publish_dir, temporary_sibling, write_json
+from dreambooth.workspace.atomic import publish_dir, settle, temporary_sibling, write_json
 from dreambooth.workspace.digest import tree_digest
 
 
@@ -34,22 +35,30 @@ class Keeper:
         """Raises what a checkpoint's writing has failed with, if it has."""
         self._writer.check()
 
-    def keep(self, trainer: Trainer) -> None:
-        """Measures where that is due, and saves what is worth it.
+    def is_due(self, trainer: Trainer) -> bool:
+        """Measures where that is due; whether the state should be kept.
 
         Raises:
-            DreamBoothError: If this checkpoint cannot be begun, or the one before was not written.
+            DreamBoothError: If the checkpoint before was not written.
         """
         measured = self._selection.consider(trainer.step, self._plan.steps)
         work = time.monotonic() - self._since
         # What was measured may be chosen at the end.
         if measured or worth_writing(trainer.state_bytes(), work):
-            self._save(trainer)
-        else:
-            self._writer.check()
+            return True
+        self._writer.check()
+        return False
+
+    def keep(self, trainer: Trainer) -> None:
+        """Saves the state, which all workers have collected.
+
+        Raises:
+            DreamBoothError: If this checkpoint cannot be begun, or the one before was not written.
+        """
+        self._save(trainer)
 
     def end(self, model: ModelFamily, trainer: Trainer) -> None:
-        """Saves the tuned model, and the state too if steps are left.
+        """Saves the tuned model, and the state too if steps are left; all is collected.
 
         Raises:
             DreamBoothError: If something cannot be written.
@@ -72,9 +81,7 @@ class Keeper:
         trainer.finish()
         self._store.check_owner()
         with span(Activity.SAVE_MODEL):
-            self._save_model(model)
-        with span(Activity.DIGEST):
-            digest = tree_digest(Path(self._plan.output))
+            digest = self._save_model(model)
         write_json(
             Path(self._plan.summary),
             {
@@ -100,14 +107,20 @@ class Keeper:
             self._writer.submit(state, {best})
         self._since = time.monotonic()
 
-    def _save_model(self, model: ModelFamily) -> None:
+    def _save_model(self, model: ModelFamily) -> str:
+        """Publishes the tuned model; its digest."""
         final = Path(self._plan.output)
         temporary = temporary_sibling(final)
         try:
             model.save(temporary, lora=self._plan.lora is not None)
             if self._plan.checker is not None:
                 keep_checker(Path(self._plan.checker), temporary)
+            with ThreadPoolExecutor(1) as beside:
+                # Digested while the disk takes it in: both go through gigabytes.
+                digest = beside.submit(tree_digest, temporary)
+                settle(temporary)
             publish_dir(temporary, final)
+            return digest.result()
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -92,12 +92,14 @@ def _launched(program: StepProgram, launch: Launch) -> Callable[[], None]:
 def _split(program: StepProgram, reduction: BucketReduction) -> Callable[[], None]:
     """Forward and backward, then the workers' sums outside of any graph, then the update."""
     first = capture(lambda: program.backward(NoReduction()))
-    second = capture(program.update)
-    program.optimizer.bind()
+    update = program.update
+    if reduction.written is None:
+        update = capture(update).replay
+        program.optimizer.bind()
 
     def run() -> None:
         first.replay()
         reduction.reduce(program.loss)
-        second.replay()
+        update()
 
     return run

@@ -33,10 +33,17 @@ from dreambooth.training.inputs import LossStream
 from dreambooth.training.launching import LaunchedStep, default_launches, launch_step
 from dreambooth.training.memory import MemoryPlan, latents_place, memory_plans
 from dreambooth.training.program import StepProgram
-from dreambooth.training.reduction import NoReduction, reduction_for
+from dreambooth.training.reduction import BucketReduction, NoReduction
 from dreambooth.training.schedule import Pair
+from dreambooth.training.sharding import (
+    OptimizerState,
+    ShardedReduction,
+    Shards,
+    is_worth_sharding,
+)
 
 _logger = logging.getLogger(__name__)
+
 
 # Steps that the host may be ahead: enough to prepare inputs and read losses meanwhile.
 LAG = 4
@@ -77,9 +84,13 @@ class MasterEngine:
         self._losses = LossStream(parts.device, self.lag)
         with self._memory_needed():
             prompts = Prompts(parts)
+            self._shards, self._reduction = self._share_out()
+            # What other workers hold, after they have sent it here and until the next step.
+            self._collected: OptimizerState | None = None
             self._optimizer = self._make_optimizer()
-            reduction = reduction_for(parts.world, self._trained)
-            self._program = StepProgram(parts, self._trained, prompts, self._optimizer, reduction)
+            self._program = StepProgram(
+                parts, self._trained, prompts, self._optimizer, self._reduction
+            )
             data = parts.data
             cached = [t for c in (data.photos, data.class_images) for t in (c.mean, c.std)]
             self._plans = iter(memory_plans(parts.pairs, latents_place(parts.device, cached)))
@@ -88,6 +99,7 @@ class MasterEngine:
 
     def step(self, pairs: Sequence[Pair], rate: float) -> StepLoss:
         """Queues one optimizer step; returns before it has been computed."""
+        self._collected = None
         self._program.stream.send(pairs, rate)
         short = False
         try:
@@ -101,34 +113,46 @@ class MasterEngine:
             self._make_do(pairs, rate)
         return self._losses.send(self._program.loss)
 
+    def collect(self) -> None:
+        """Brings what the workers hold to the first; all of them have to come here."""
+        if isinstance(self._reduction, ShardedReduction):
+            self._collected = self._reduction.collect(self._held())
+
     def weights(self) -> dict[str, Tensor]:
-        """The masters."""
-        return dict(zip(self.parameters, self._optimizer.masters, strict=True))
+        """The masters; where workers share them out, what `collect` has brought."""
+        return dict(zip(self.parameters, self._state().masters, strict=True))
 
     def moments(self) -> dict[str, Tensor]:
         """In the names of torch's own AdamW, one step count for all."""
         steps = self._optimizer.step_count.detach().to("cpu", torch.float32)
+        state = self._state()
         moments = {}
         for place, name in enumerate(self.parameters):
             moments[f"{name}|step"] = steps.clone()
-            moments[f"{name}|exp_avg"] = self._optimizer.exp_avg[place]
-            moments[f"{name}|exp_avg_sq"] = self._optimizer.exp_avg_sq[place]
+            moments[f"{name}|exp_avg"] = state.exp_avg[place]
+            moments[f"{name}|exp_avg_sq"] = state.exp_avg_sq[place]
         return moments
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces the masters, and the working weights with them."""
-        for name, master in self.weights().items():
-            master.copy_(weights[name])
+        names = list(self.parameters)
+        for place, master in zip(self._shards.own, self._optimizer.masters, strict=True):
+            master.copy_(weights[names[place]])
         self._optimizer.write_working()
+        for place in set(range(len(names))).difference(self._shards.own):
+            self._trained[place].copy_(weights[names[place]])
+        if self._collected is not None:
+            for name, master in zip(names, self._collected.masters, strict=True):
+                master.copy_(weights[name])
 
     @torch.no_grad()
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         """Replaces the moments; those of parameters that never had a gradient are none."""
-        optimizer = self._optimizer
+        optimizer, names = self._optimizer, list(self.parameters)
         for entry, own in (("exp_avg", optimizer.exp_avg), ("exp_avg_sq", optimizer.exp_avg_sq)):
-            for name, moment in zip(self.parameters, own, strict=True):
-                value = moments.get(f"{name}|{entry}")
+            for place, moment in zip(self._shards.own, own, strict=True):
+                value = moments.get(f"{names[place]}|{entry}")
                 moment.zero_() if value is None else moment.copy_(value)
         steps = [int(value) for key, value in moments.items() if key.endswith("|step")]
         optimizer.set_step(max(steps, default=0))
@@ -161,24 +185,51 @@ class MasterEngine:
         self._finished = True
         program = self._program
         program.drop_gradients()
-        for parameter, master in zip(self._trained, self._optimizer.masters, strict=True):
-            parameter.data = master
-        del self._step, self._optimizer, self._program
+        state = self._held() if self._collected is None else self._collected
+        places = self._shards.own if self._collected is None else range(len(self._trained))
+        for place, master in zip(places, state.masters, strict=True):
+            self._trained[place].data = master
+        del self._step, self._optimizer, self._program, self._reduction, self._collected
         # The last references go with this function: graphs before the memory that they use.
         program.release()
 
+    def _share_out(self) -> tuple[Shards, NoReduction | BucketReduction]:
+        """Who updates what, and what brings gradients there."""
+        world, whole = self._parts.world, Shards.whole(len(self._trained))
+        if world.size == 1:
+            return whole, NoReduction()
+        if not is_worth_sharding(self._trained, world.size):
+            return whole, BucketReduction(self._trained)
+        shards = Shards.of([p.numel() for p in self._trained], world.rank, world.size)
+        return shards, ShardedReduction(self._trained, shards)
+
+    def _held(self) -> OptimizerState:
+        """This worker's."""
+        optimizer = self._optimizer
+        return OptimizerState(optimizer.masters, optimizer.exp_avg, optimizer.exp_avg_sq)
+
+    def _state(self) -> OptimizerState:
+        """All of it."""
+        if self._collected is not None:
+            return self._collected
+        if len(self._shards.own) < len(self._trained):
+            raise RuntimeError("other workers hold a part of the state: collect() comes first")
+        return self._held()
+
     def _make_optimizer(self) -> MasterOptimizer:
         settings = self._parts.settings
-        masters = [parameter.data.float() for parameter in self._trained]
+        masters = [self._trained[place].data.float() for place in self._shards.own]
         self._lower_precision()
         if check_available(self._parts.device) is None:
             fuse(self._parts.model.denoiser)
         return make_adamw(
-            self._trained,
+            [self._trained[place] for place in self._shards.own],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             max_norm=settings.gradient_clip,
             masters=masters,
+            over_workers=self._reduction.over_workers,
+            portions=self._shards.ends,
         )
 
     def _lower_precision(self) -> None:
@@ -248,7 +299,10 @@ class MasterEngine:
             raise self._too_little_memory() from error
 
     def _state_bytes(self) -> int:
-        return training_bytes(self._parts.model, self._trained, self._dtype)
+        held = set(self._shards.own)
+        elsewhere = sum(p.numel() for place, p in enumerate(self._trained) if place not in held)
+        # A float32 master and two moments each.
+        return training_bytes(self._parts.model, self._trained, self._dtype) - 12 * elsewhere
 
     def _too_little_memory(self) -> UserError:
         needed = self._state_bytes() / 2**30

@@ -80,7 +80,8 @@ class StepProgram:
     def update(self) -> None:
         """New masters, moments and working weights from the gradients."""
         self.optimizer.learning_rate.copy_(self.stream.inputs.rate)
-        self.optimizer.step()
+        self.optimizer.step(written=self.reduction.written)
+        self.reduction.all_written()
 
     def backward(self, reduction: Reduction) -> None:
         """Gradients and loss of all micro-batches."""

@@ -10,7 +10,7 @@ In bfloat16 a sum over workers is rounded to 8 bits, relatively by 2^-9 at every
 micro-batches of one worker are added up with the same rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -20,14 +20,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import AllreduceCoalescedOptions
 
-from dreambooth.training.distributed import World
-
 # Large enough for the full bandwidth of a network, small enough to start early.
 BUCKET_BYTES = 64 * 2**20
 
 
 class Reduction(Protocol):
-    """Brings the gradients of one step together."""
+    """Brings the gradients of one step together.
+
+    Attributes:
+        over_workers: Adds a sum over parameters up over workers that update others; None where
+            each updates all.
+        written: For the optimizer to call with each portion of weights it has written; None where
+            nobody waits for them.
+    """
+
+    over_workers: Callable[[Tensor], Any] | None
+    written: Callable[[int], None] | None
 
     def settle(self) -> None:
         """Called once after a first backward pass, when it is known which gradients there are."""
@@ -38,12 +46,18 @@ class Reduction(Protocol):
     def finish(self, loss: Tensor) -> None:
         """After it: gradients and `loss` are sums over all workers."""
 
+    def all_written(self) -> None:
+        """After the optimizer's step: the weights are the new ones."""
+
     def describe(self) -> dict[str, Any]:
         """JSON-able, for the job's record."""
 
 
 class NoReduction:
     """For a worker without others."""
+
+    over_workers: Callable[[Tensor], Any] | None = None
+    written: Callable[[int], None] | None = None
 
     def settle(self) -> None:
         """Nothing to prepare."""
@@ -53,6 +67,9 @@ class NoReduction:
 
     def finish(self, loss: Tensor) -> None:
         """They are the sums."""
+
+    def all_written(self) -> None:
+        """They are."""
 
     def describe(self) -> dict[str, Any]:
         """Nothing to say."""
@@ -73,6 +90,9 @@ class _Bucket:
 
 class BucketReduction:
     """All-reduces buckets of gradients in one order on all workers."""
+
+    over_workers: Callable[[Tensor], Any] | None = None
+    written: Callable[[int], None] | None = None
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = list(parameters)
@@ -113,9 +133,7 @@ class BucketReduction:
     def finish(self, loss: Tensor) -> None:
         """Waits for the sums; they are the parameters' gradients then."""
         self._next = None
-        for work in self._works:
-            work.wait()
-        self._works.clear()
+        self._wait()
         dist.all_reduce(loss)
 
     def reduce(self, loss: Tensor) -> None:
@@ -123,6 +141,9 @@ class BucketReduction:
         for bucket in self._buckets:
             self._send(bucket)
         self.finish(loss)
+
+    def all_written(self) -> None:
+        """Each worker has written all."""
 
     def describe(self) -> dict[str, Any]:
         """Number and size of what is sent each step."""
@@ -162,14 +183,14 @@ class BucketReduction:
             self._next += 1
 
     def _send(self, bucket: _Bucket) -> None:
-        gradients = [p.grad for p in bucket.parameters if p.grad is not None]
+        self._send_bucket({p: p.grad for p in bucket.parameters if p.grad is not None})
+
+    def _send_bucket(self, gradients: dict[nn.Parameter, Tensor]) -> None:
         options = AllreduceCoalescedOptions()
         options.asyncOp = True
-        self._works.append(self._group.allreduce_coalesced(gradients, options))
+        self._works.append(self._group.allreduce_coalesced(list(gradients.values()), options))
 
-
-def reduction_for(
-    world: World, parameters: Sequence[nn.Parameter]
-) -> NoReduction | BucketReduction:
-    """What brings the gradients of `world`'s workers together."""
-    return BucketReduction(parameters) if world.size > 1 else NoReduction()
+    def _wait(self) -> None:
+        for work in self._works:
+            work.wait()
+        self._works.clear()

@@ -100,6 +100,11 @@ class Trainer:
         self.settle()
         return self.losses[-1]
 
+    def collect(self) -> None:
+        """Brings the state after the last step to the first worker; all of them call it."""
+        self.settle()
+        self.engine.collect()
+
     def checkpoint(self, meta: dict[str, Any]) -> Checkpoint:
         """The state after the last step, and `meta` beside it; the tensors themselves."""
         self.settle()

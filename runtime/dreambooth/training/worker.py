@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -29,6 +29,8 @@ from dreambooth.training.telemetry import PlanToCome, Telemetry
 from dreambooth.training.trainer import Trainer
 
 __all__ = ["LoraSettings", "TrainingPlan", "train_worker"]
+
+T = TypeVar("T")
 
 # Workers agree about the time this often: it costs a round between them, during which all wait.
 TIME_CHECK_STEPS = 8
@@ -83,6 +85,7 @@ def _train(plan: TrainingPlan, world: World, telemetry: Telemetry, start: HeadSt
             trainer.restore(latest)
             telemetry.send({"resumed": latest.step})
         _run(plan, trainer, keeper, telemetry)
+        trainer.collect()
         _by_first(world, lambda: keeper.end(model, trainer))
     finally:
         keeper.close()
@@ -123,7 +126,10 @@ def _run(plan: TrainingPlan, trainer: Trainer, keeper: Keeper, telemetry: Teleme
             losses.look()
         if not in_time:
             return
-        if trainer.step < plan.steps:
+        if trainer.step < plan.steps and world.agree(
+            bool(_by_first(world, lambda: keeper.is_due(trainer)))
+        ):
+            trainer.collect()
             _by_first(world, lambda: keeper.keep(trainer))
         telemetry.tell_spans()
 
@@ -144,20 +150,22 @@ def _to_next_checkpoint(
             return True
 
 
-def _by_first(world: World, work: Callable[[], None]) -> None:
-    """Lets the first worker do what one has to do alone; the others wait.
+def _by_first(world: World, work: Callable[[], T]) -> T | None:
+    """What the first worker finds who does alone what one has to do; the others wait, for None.
 
     Raises:
         DreamBoothError: If it failed, and in all workers: they would wait for it without end.
     """
+    found: T | None = None
     failure: DreamBoothError | None = None
     if world.rank == 0:
         try:
-            work()
+            found = work()
         except DreamBoothError as error:
             failure = error
     if world.agree(failure is not None):
         raise failure or InfrastructureError("the first worker failed")
+    return found
 
 
 class _Losses:

@@ -104,6 +104,19 @@ def read_json(path: Path) -> Any | None:
         return None
 
 
+def settle(folder: Path) -> None:
+    """Brings all of a folder to the disk.
+
+    Raises:
+        InfrastructureError: If the disk refuses.
+    """
+    with disk_errors(folder):
+        for root, _, files in os.walk(folder):
+            for name in files:
+                _fsync_file(Path(root) / name)
+            _fsync_folder(Path(root))
+
+
 def publish_dir(temporary: Path, final: Path) -> None:
     """Makes the finished folder `temporary` visible as `final`, replacing an older one.
 
@@ -111,7 +124,8 @@ def publish_dir(temporary: Path, final: Path) -> None:
         InfrastructureError: If the disk refuses.
     """
     with disk_errors(final):
-        _settle(temporary, final)
+        settle(temporary)
+        final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             # A folder cannot be replaced in one step: between the two renames `final` is absent,
             # never mixed, and a run that finds it absent makes it again.
@@ -141,7 +155,8 @@ def publish_dir_once(temporary: Path, final: Path) -> bool:
         InfrastructureError: If the disk refuses.
     """
     with disk_errors(final):
-        _settle(temporary, final)
+        settle(temporary)
+        final.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(temporary, final)
         except OSError as error:
@@ -188,15 +203,6 @@ def _age(path: Path, now: float) -> float:
         return now - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _settle(temporary: Path, final: Path) -> None:
-    """Brings all of a folder to the disk, and makes the folder it is to be in."""
-    for root, _, files in os.walk(temporary):
-        for name in files:
-            _fsync_file(Path(root) / name)
-        _fsync_folder(Path(root))
-    final.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _fsync_file(path: Path) -> None:

@@ -1,6 +1,7 @@
 """One worker of a group, for a process of its own.
 
-Trains a tiny model on pictures in folders and returns losses, weights and what it says of itself.
+Trains a tiny model on pictures in folders and returns losses, the first worker's weights and what
+it says of itself.
 """
 
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 import torch.distributed as dist
 
 from dreambooth.models.stable_diffusion import StableDiffusion
-from dreambooth.training import launching, reduction
+from dreambooth.training import launching, masters, reduction
 from dreambooth.training.capture import Launch
+from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.distributed import current_world
 from dreambooth.training.eager import EagerEngine
 from dreambooth.training.engine import EngineParts, StepEngine
@@ -49,6 +51,8 @@ def _engine(given: dict[str, Any]) -> Any:
 def train(rank: int, given: dict[str, Any]) -> dict[str, Any]:
     """Trains as told."""
     torch.set_num_threads(1)
+    if given.get("sharded"):
+        setattr(masters, "is_worth_sharding", lambda *_: True)  # noqa: B010
     reduction.BUCKET_BYTES = given.get("bucket_bytes", reduction.BUCKET_BYTES)
     if given["size"] > 1:
         join(rank, given["size"], Path(given["store"]))
@@ -64,8 +68,17 @@ def train(rank: int, given: dict[str, Any]) -> dict[str, Any]:
     settings = TrainerSettings(1e-3, 1.0, 1.0, text_encoder=True, compute_dtype=torch.float32)
     schedule = PairSchedule(0, len(data.photos), len(data.class_images), given["batch"])
     trainer = Trainer(model, data, schedule, settings, current_world(), CPU, _engine(given))
+    if given.get("from"):
+        found = CheckpointStore(Path(given["from"]), "key").latest()
+        assert found is not None
+        trainer.restore(found)
     losses = [trainer.train_step() for _ in range(given["steps"])]
-    weights = [weight.double().sum().item() for weight in trainer.engine.weights().values()]
+    trainer.collect()
+    weights = []
+    if rank == 0:
+        weights = [weight.double().sum().item() for weight in trainer.engine.weights().values()]
+        if given.get("to"):
+            CheckpointStore(Path(given["to"]), "key").save(trainer.checkpoint({}))
     engine = trainer.engine.describe()
     trainer.finish()
     if given["size"] > 1:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dreambooth.training import reduction
+from dreambooth.training.checkpoint import CheckpointStore
 from dreambooth.training.reduction import BucketReduction
 from tests.unit.training.conftest import pictures
 from tests.unit.training.group import train
@@ -60,13 +61,52 @@ def test_workers_together_have_the_losses_and_weights_of_one_with_the_whole_batc
     group: Group, alone: dict[str, Any], engine: str, size: int
 ) -> None:
     workers = group.train(size, engine=engine, bucket_bytes=100_000)
+    assert workers[0]["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
     for worker in workers:
         assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-        assert worker["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
         assert worker["losses"] == workers[0]["losses"]
-        assert worker["weights"] == workers[0]["weights"]
     if engine == "float32":
         assert workers[0]["engine"]["allReduce"]["buckets"] > 1
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("size", [2, 4])
+def test_workers_that_share_the_state_out_take_the_same_steps(
+    group: Group, alone: dict[str, Any], size: int
+) -> None:
+    workers = group.train(size, engine="float32", bucket_bytes=100_000, sharded=True)
+    assert workers[0]["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
+    for worker in workers:
+        assert worker["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        assert worker["engine"]["optimizerState"] == "shared out"
+
+
+@pytest.mark.timeout(500)
+def test_what_was_shared_out_is_kept_whole_and_goes_on_with_another_number_of_workers(
+    group: Group, alone: dict[str, Any], tmp_path: Path
+) -> None:
+    one_run, two_runs = str(tmp_path / "one"), str(tmp_path / "two")
+    given = {"engine": "float32", "bucket_bytes": 100_000, "sharded": True}
+    first = group.train(2, **given, steps=2, to=one_run)
+    assert first[0]["losses"] == pytest.approx(alone["losses"][:2], rel=1e-4)
+    for size in (1, 2, 4):
+        rest = group.train(size, **given, steps=2, **{"from": one_run, "to": two_runs})
+        assert rest[0]["losses"] == pytest.approx(alone["losses"][2:], rel=1e-4)
+        assert rest[0]["weights"] == pytest.approx(alone["weights"], rel=1e-3, abs=1e-2)
+    kept = CheckpointStore(Path(two_runs), "key").latest()
+    assert kept is not None and kept.step == 4
+    assert all(torch.count_nonzero(moment) for moment in kept.moments.values())
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("launches", [["EAGER"], ["SPLIT"]])
+def test_shared_out_in_bfloat16_the_losses_are_those_of_one_within_two_percent(
+    group: Group, launches: list[str]
+) -> None:
+    one = group.train(1, engine="bfloat16")[0]
+    two = group.train(2, engine="bfloat16", bucket_bytes=100_000, sharded=True, launches=launches)
+    assert two[0]["losses"] == two[1]["losses"]
+    assert two[0]["losses"] == pytest.approx(one["losses"], rel=0.02)
 
 
 @pytest.mark.timeout(500)

@@ -1,5 +1,9 @@
 """The kernels of `FusedAdamW`, and how they are launched."""
 
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -194,10 +198,16 @@ class Launcher:
         device: Where all is.
         chunk: Elements of one program, a power of two.
         warps: Of one program.
+        portions: Ends of runs of parameters that are updated one after the other.
     """
 
     def __init__(
-        self, layout: FlatLayout, device: torch.device, chunk: int = CHUNK, warps: int = WARPS
+        self,
+        layout: FlatLayout,
+        device: torch.device,
+        chunk: int = CHUNK,
+        warps: int = WARPS,
+        portions: Sequence[int] | None = None,
     ) -> None:
         numels = torch.tensor(layout.numels)
         counts = torch.div(numels + chunk - 1, chunk, rounding_mode="floor")
@@ -207,6 +217,9 @@ class Launcher:
         self.chunk, self.warps, self.count = chunk, warps, len(numels)
         self.programs = len(owners)
         self.chunks = torch.stack([owners, places], dim=1).to(device, torch.int32)
+        ends = [0, *(int(counts[:end].sum()) for end in portions or [len(numels)])]
+        # Copies: a kernel would be compiled once more for a table that begins anywhere.
+        self.portions = [self.chunks[a:b].clone() for a, b in itertools.pairwise(ends)]
         self.slices = torch.stack([numels, torch.tensor(layout.offsets)], dim=1).to(device)
         self.sums = torch.zeros(self.programs, device=device)
         self.total = torch.zeros((), device=device)
@@ -230,8 +243,14 @@ class Launcher:
         gradient_type: torch.dtype,
         working_type: torch.dtype,
         aligned: bool,
+        over_workers: Callable[[Tensor], Any] | None = None,
+        written: Callable[[int], None] | None = None,
     ) -> None:
-        """Launches one step on the current stream."""
+        """Launches one step on the current stream.
+
+        `over_workers` is given the sum of squares before it is used, and `written` the number of
+        each portion when all that updates it has been launched.
+        """
         grid, gradient = (self.programs,), TYPES[gradient_type]
         shared = {"ALIGNED": aligned, "CHUNK": self.chunk, "num_warps": self.warps}
         if clips:
@@ -239,6 +258,8 @@ class Launcher:
                 table, self.chunks, self.slices, self.sums, GRADIENT=gradient, **shared
             )
             torch.sum(self.sums, dim=0, out=self.total)
+            if over_workers is not None:
+                over_workers(self.total)
         _prepare[(1,)](
             self.total,
             step_count,
@@ -250,23 +271,27 @@ class Launcher:
             CLIPS=clips,
             num_warps=1,
         )
-        _adamw[grid](
-            table,
-            self.chunks,
-            self.slices,
-            masters,
-            exp_avg,
-            exp_avg_sq,
-            self.scalars,
-            self.count,
-            BETA1=betas[0],
-            BETA2=betas[1],
-            REST1=1.0 - betas[0],
-            REST2=1.0 - betas[1],
-            EPS=eps,
-            GRADIENT=gradient,
-            WORKING=TYPES[working_type],
-            # fp32 parameters are views of the masters.
-            WRITES=working_type != torch.float32,
-            **shared,
-        )
+        for number, chunks in enumerate(self.portions):
+            if len(chunks):
+                _adamw[(len(chunks),)](
+                    table,
+                    chunks,
+                    self.slices,
+                    masters,
+                    exp_avg,
+                    exp_avg_sq,
+                    self.scalars,
+                    self.count,
+                    BETA1=betas[0],
+                    BETA2=betas[1],
+                    REST1=1.0 - betas[0],
+                    REST2=1.0 - betas[1],
+                    EPS=eps,
+                    GRADIENT=gradient,
+                    WORKING=TYPES[working_type],
+                    # fp32 parameters are views of the masters.
+                    WRITES=working_type != torch.float32,
+                    **shared,
+                )
+            if written is not None:
+                written(number)
