@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.gpu.job_tables import add_job, is_whole, write_job_tables
 from bench.gpu.scratch import is_prepared
 from bench.gpu.sections import Section, run_child, run_chosen, section_parser
 from bench.gpu.tables import RESULTS, merged, write_tables
@@ -127,14 +128,19 @@ def main() -> None:
         return
     if options.runs is not None:
         os.environ["DREAMBOOTH_BENCH_RUNS"] = str(options.runs)
+    ours = options.out == RESULTS and not options.tiny
     if options.merge:
-        write_json(
-            options.out, merged(read_json(options.out) or {}, read_json(options.merge) or {})
-        )
+        found = read_json(options.merge) or {}
+        write_json(options.out, merged(read_json(options.out) or {}, found))
+        if ours and is_whole(list(found)):
+            add_job(found)
     elif not options.tables:
         run_chosen("bench.gpu", SECTIONS, options, is_prepared)
-    if options.out == RESULTS and not options.tiny:
+        if ours and is_whole(options.section or list(SECTIONS)):
+            add_job(read_json(RESULTS) or {})
+    if ours:
         write_tables(read_json(RESULTS) or {})
+        write_job_tables()
 
 
 if __name__ == "__main__":

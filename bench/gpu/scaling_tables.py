@@ -13,6 +13,8 @@ NETWORKS = {"100 Gb/s": 12.5e9, "25 Gb/s": 3.125e9}
 # Backward takes twice the forward pass's arithmetic: the share of a step in which gradients are
 # there to be sent while others are still computed.
 OVERLAP_SHARE = 0.6
+# Of a step on one GPU, what the optimizer's update takes (`--section profile-training`).
+UPDATE_SHARE = 0.17
 Results = dict[str, Any]
 Lines = list[list[str]]
 
@@ -118,12 +120,21 @@ def recovery_lines(results: Results) -> Lines:
 
 @dataclass(frozen=True)
 class Training:
-    """What the plan needs to know of a method: a step on one GPU, and what workers exchange."""
+    """What the plan needs to know of a method.
+
+    Attributes:
+        name: Of the method.
+        step_ms: On one GPU.
+        sent_bytes: What is added up, or with `shared` added up and sent back.
+        not_hidden: Of the time that a sum everywhere takes alone, what two GPUs are longer for it.
+        shared: Whether workers share the optimizer's state out.
+    """
 
     name: str
     step_ms: float
     sent_bytes: float
     not_hidden: float
+    shared: bool = False
 
 
 def plan_lines(results: Results) -> Lines:
@@ -152,11 +163,18 @@ def planned_ms(training: Training, gpus: int, bytes_a_second: float) -> float:
     """A step on `gpus` GPUs connected in a ring by links of `bytes_a_second`.
 
     What the backward pass hides is hidden but for the share that measurements on two GPUs show.
+    Where the optimizer's state is shared out, the pass hides one half of what is sent, the
+    update the other, and the update is the shorter the more GPUs there are.
     """
-    reduce_ms = _ring(gpus) * training.sent_bytes / bytes_a_second * 1e3
+    sent_ms = _ring(gpus) * training.sent_bytes / bytes_a_second * 1e3
     window = OVERLAP_SHARE * training.step_ms
-    shown = max(training.not_hidden * reduce_ms, reduce_ms - window)
-    return training.step_ms + shown
+    longer = sent_ms - window
+    if training.shared:
+        update = UPDATE_SHARE * training.step_ms
+        own_update = update / gpus
+        gradients, weights = max(0.0, sent_ms / 2 - window), max(0.0, sent_ms / 2 - own_update)
+        longer = gradients + weights - (update - own_update)
+    return training.step_ms + max(training.not_hidden * sent_ms, longer)
 
 
 def _trainings(results: Results) -> list[Training]:
@@ -167,7 +185,7 @@ def _trainings(results: Results) -> list[Training]:
         if alone is None or share is None:
             continue
         # Launching costs a step something too, even where there is next to nothing to send.
-        found.append(Training(name, alone, _sent_bytes(two), min(1.0, share)))
+        found.append(Training(name, alone, _sent_bytes(two), min(1.0, share), _is_shared(two)))
     return found
 
 
@@ -179,6 +197,10 @@ def _ring(workers: int) -> float:
 def _sent_bytes(row: dict[str, Any]) -> float:
     engine = row.get("training", {}).get("engine") or {}
     return float((engine.get("allReduce") or {}).get("bytes", 0))
+
+
+def _is_shared(row: dict[str, Any]) -> bool:
+    return "optimizerState" in (row.get("training", {}).get("engine") or {})
 
 
 def _row(results: Results, section: str) -> dict[str, Any]:

@@ -5,13 +5,9 @@ from typing import Any
 
 from bench.machine import in_words
 from bench.tables import ROOT, replace_between, table
-from dreambooth.workspace.atomic import read_json
 
 RESULTS = ROOT / "bench" / "results" / "gpu.json"
-# The whole job as it was measured on other machines, or before a change.
-JOBS = ROOT / "bench" / "results" / "gpu_jobs.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
-CLASS_IMAGES, STEPS, SAMPLES = 200, 400, 5
 GIB = 2**30
 # Machines of the sections that were not measured together with the limit.
 MACHINES = "machines"
@@ -27,7 +23,6 @@ def write_tables(results: Results) -> None:
     """Puts the figures into docs/performance.md."""
     for name, text in gpu_tables(results).items():
         replace_between(DOCUMENT, name, text)
-    replace_between(DOCUMENT, "gpu-jobs", jobs_table())
 
 
 def gpu_tables(results: Results) -> dict[str, str]:
@@ -37,7 +32,6 @@ def gpu_tables(results: Results) -> dict[str, str]:
     on = in_words(results["limit"]["machine"])
     parts = {
         "gpu-summary": summary(results),
-        "gpu-job": job_table(results),
         "gpu-drawing": drawing_table(results),
         "gpu-training": training_table(results),
         "gpu-memory": memory_table(results),
@@ -97,21 +91,21 @@ def _against(
     unit: str,
     notebook: float | None,
     floor: float,
-    times: dict[str, tuple[float, dict[str, Any]]],
+    found: dict[str, tuple[float, dict[str, Any]]],
 ) -> Lines:
     """The limit, and every way's time with what else is known of it."""
-    limit = [f"{work}: physical limit", unit.format(floor), _times(notebook, floor), "100 %", ""]
+    limit = [f"{work}: physical limit", unit.format(floor), times(notebook, floor), "100 %", ""]
     return [
         limit,
         *(
             [
                 f"{work}: {name}",
                 unit.format(time),
-                _times(notebook, time),
+                times(notebook, time),
                 f"{floor / time:.0%}",
                 _gib(row.get("peak_gib")),
             ]
-            for name, (time, row) in times.items()
+            for name, (time, row) in found.items()
         ),
     ]
 
@@ -143,95 +137,6 @@ def _stepped(results: Results) -> dict[str, dict[str, Any]]:
     if jobs:
         rows["`dreambooth`, in a job, with Ray"] = {"ms": median(jobs)}
     return {name: row for name, row in rows.items() if "ms" in row}
-
-
-def job_table(results: Results) -> Lines:
-    """The notebook's whole job, from the command to pictures on the disk."""
-    generation, training = (
-        _rows(results, f"notebook-{what}") for what in ("generation", "training")
-    )
-    jobs = [row for row in _list(results, "job") if "seconds" in row]
-    if not jobs or "ms" not in training or "seconds_a_picture" not in generation:
-        return [[]]
-    notebook = notebook_job(generation, training)
-    lines = [["", "Notebook", "Ours, cold", "", "Ours, warm", ""]]
-    groups = _by_cache(jobs)
-    for title, key, theirs in (
-        ("200 class images on the disk", "class_images_on_disk_s", notebook["class_images"]),
-        ("5 pictures of the subject on the disk", "pictures_on_disk_s", notebook["all"]),
-    ):
-        lines.append([title, f"{theirs:.0f} s", *_ours(groups, key, theirs)])
-    line = ["… and evaluated, the command ended", "–"]
-    for rows in groups:
-        line += [f"{median(row['seconds'] for row in rows):.1f} s" if rows else "–", ""]
-    lines.append(line)
-    for stage in ("photos", "classImages", "train", "generate", "evaluate"):
-        line = [f"stage {stage}: time, share in which the GPU is idle", "–"]
-        for rows in groups:
-            line += _stage(rows, stage)
-        lines.append(line)
-    return lines
-
-
-def jobs_table() -> str:
-    """The jobs that were measured elsewhere, for the document."""
-    return table(jobs_lines((read_json(JOBS) or {}).get("runs", [])))
-
-
-def jobs_lines(runs: list[Results]) -> Lines:
-    """The whole job on several machines, each beside the notebook's loops in the same run."""
-    lines = [
-        ["GPU", "Commit", "Notebook: a picture, a step", "its job", "Ours, cold", "", "warm", ""]
-    ]
-    for run in runs:
-        generation, training = run["notebook-generation"], run["notebook-training"]
-        theirs = notebook_job(generation, training)["all"]
-        lines.append(
-            [
-                run["limit"]["machine"]["gpu"],
-                run["commit"],
-                f"{generation['seconds_a_picture']:.2f} s, {training['ms']:.0f} ms",
-                f"{theirs:.0f} s",
-                *_ours(_by_cache(run["job"]), "pictures_on_disk_s", theirs),
-            ]
-        )
-    return lines
-
-
-def _by_cache(jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Those with cold caches, and those with warm ones."""
-    return [[row for row in jobs if row["cache"] == cache] for cache in ("cold", "warm")]
-
-
-def _ours(groups: list[list[dict[str, Any]]], key: str, theirs: float) -> list[str]:
-    """Of each group, the median of `key` and how many times as fast that is."""
-    cells = []
-    for rows in groups:
-        spent = median(row[key] for row in rows) if rows else None
-        cells += ["–", ""] if spent is None else [f"{spent:.1f} s", _times(theirs, spent)]
-    return cells
-
-
-def notebook_job(generation: dict[str, Any], training: dict[str, Any]) -> dict[str, float]:
-    """The notebook's job from what its loops take; Ray, photos and saving are given to it."""
-    drawing = generation["seconds_a_picture"]
-    first = generation["first_picture_s"]
-    class_images = generation["load_s"] + first + (CLASS_IMAGES - 1) * drawing
-    steps = training["load_s"] + STEPS * training["ms"] / 1e3
-    samples = generation["load_s"] + first + (SAMPLES - 1) * drawing
-    return {"class_images": class_images, "all": class_images + steps + samples}
-
-
-def _stage(rows: list[dict[str, Any]], stage: str) -> list[str]:
-    spent = [r["stages"][stage]["end"] - r["stages"][stage]["start"] for r in rows]
-    idle = [
-        each["gpuIdleShare"]
-        for row in rows
-        for each in row["timeline"]["stages"]
-        if each["name"] == stage and "gpuIdleShare" in each
-    ]
-    share = f"{median(idle):.0%}" if idle else ""
-    return [f"{median(spent):.1f} s" if spent else "–", share]
 
 
 def drawing_table(results: Results) -> Lines:
@@ -384,7 +289,8 @@ def _rows(results: Results, section: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _times(base: float | None, ours: float) -> str:
+def times(base: float | None, ours: float) -> str:
+    """How many times as fast as `base` ours is; nothing without the former."""
     return f"{base / ours:.1f}×" if base else ""
 
 

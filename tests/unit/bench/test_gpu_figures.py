@@ -1,11 +1,12 @@
 """What the GPU benches make of events and figures."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.gpu import scaling_tables, tables
+from bench.gpu import job_tables, scaling_tables, tables
 from bench.gpu.jobs import JobRun, drawn_a_second, stage_times, steady_pictures, steady_steps
 from bench.tables import ROOT, between
 from dreambooth.workspace.atomic import read_json
@@ -94,7 +95,7 @@ def test_the_summary_compares_with_the_notebook_and_the_limit() -> None:
 
 def test_the_notebooks_job_is_its_loops_multiplied_and_its_loading() -> None:
     generation = {"seconds_a_picture": 2.0, "first_picture_s": 5.0, "load_s": 3.0}
-    job = tables.notebook_job(generation, {"ms": 100.0, "load_s": 4.0})
+    job = job_tables.notebook_job(generation, {"ms": 100.0, "load_s": 4.0})
     assert job["class_images"] == pytest.approx(3 + 5 + 199 * 2)
     assert job["all"] == pytest.approx(job["class_images"] + 4 + 40 + 3 + 5 + 4 * 2)
 
@@ -127,11 +128,50 @@ def test_jobs_of_several_machines_stand_beside_the_notebooks_of_the_same_run() -
         "commit": "1234567",
         "notebook-generation": {"seconds_a_picture": 2.0, "first_picture_s": 2.0, "load_s": 0.0},
         "notebook-training": {"ms": 225.0, "load_s": 0.0},
-        "job": [{"cache": "cold", "pictures_on_disk_s": 125.0}],
+        "job": [
+            {
+                "cache": "cold",
+                "pictures_on_disk_s": 125.0,
+                "class_images_a_second": 5.0,
+                "step_ms": 40.0,
+            }
+        ],
     }
-    _, line = tables.jobs_lines([run])
-    assert line[:4] == ["a GPU", "1234567", "2.00 s, 225 ms", "500 s"]
+    _, line = job_tables.jobs_lines([run])
+    assert line[:4] == ["a GPU", "1234567", "2.00 s, 225 ms, 500 s", "0.200 s, 40.0 ms"]
     assert line[4:] == ["125.0 s", "4.0×", "–", ""]
+
+
+def test_a_job_is_kept_with_what_was_measured_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_tables, "JOBS", tmp_path / "jobs.json")
+    row = {
+        "seconds": 9.0,
+        "cache": "warm",
+        "losses": [1.0],
+        "timeline": {"stages": [], "spans": []},
+    }
+    results = {name: {"ms": 1.0} for name in job_tables.SECTIONS} | {"job": [row], "sdxl": []}
+    job_tables.add_job({**results, "notebook-training": {"failed": "no memory"}})
+    assert not job_tables.JOBS.exists()
+    job_tables.add_job(results)
+    job_tables.add_job(results)
+    first, second = json.loads(job_tables.JOBS.read_text())["runs"]
+    assert first == second and set(first) == {*job_tables.SECTIONS, "commit"}
+    assert first["job"][0]["seconds"] == 9.0 and "losses" not in first["job"][0]
+    assert first["job"][0]["timeline"] == {"stages": []}
+
+
+@pytest.mark.parametrize(
+    ("names", "whole"),
+    [
+        (["limit+notebook-generation+notebook-training", "job"], True),
+        (["limit", "job"], False),
+    ],
+)
+def test_a_job_needs_the_notebooks_loops_of_the_same_run(names: list[str], whole: bool) -> None:
+    assert job_tables.is_whole(names) is whole
 
 
 def test_the_share_of_the_all_reduce_that_shows_is_what_a_step_is_longer_for_it() -> None:
@@ -173,6 +213,16 @@ def test_the_plan_hides_behind_the_backward_pass_what_there_is_time_for() -> Non
     assert slow == pytest.approx(50.0 + 640.0 - scaling_tables.OVERLAP_SHARE * 50.0)
 
 
+def test_the_plan_hides_weights_beside_an_update_that_gets_shorter() -> None:
+    training = scaling_tables.Training("full", 50.0, 2e9, 0.2, shared=True)
+    assert scaling_tables.planned_ms(training, 2, 200e9) == pytest.approx(50.0 + 0.2 * 10.0)
+    update = scaling_tables.UPDATE_SHARE * 50.0
+    gradients = 320.0 - scaling_tables.OVERLAP_SHARE * 50.0
+    weights = 320.0 - update / 2
+    slow = scaling_tables.planned_ms(training, 2, 3.125e9)
+    assert slow == pytest.approx(50.0 + gradients + weights - update / 2)
+
+
 def test_figures_of_another_machine_say_so() -> None:
     old = {"limit": {"machine": MACHINE}, "sdxl": [1], "job": [2]}
     new = {"limit": {"machine": {**MACHINE, "gpu": "another GPU"}}, "job": [3]}
@@ -194,5 +244,5 @@ def test_the_document_shows_the_figures_that_were_measured() -> None:
     one_gpu = read_json(results / "gpu.json") or {}
     scaling = read_json(results / "gpu_scaling.json") or {}
     shown = tables.gpu_tables(one_gpu) | scaling_tables.scaling_tables(scaling)
-    shown["gpu-jobs"] = tables.jobs_table()
+    shown |= job_tables.job_tables()
     assert {name: between(tables.DOCUMENT, name) for name in shown} == shown
