@@ -310,6 +310,7 @@ class MasterEngine:
             f"training does not fit into the GPU's memory: weights, gradients and optimizer take "
             f"{needed:.1f} GiB, and activations come on top, also with one pair at a time",
             field="spec.training.method",
-            remedy="Use method: lora, or textEncoder: false, or a GPU with more memory.",
+            remedy="Use method: lora, or textEncoder: false, or a GPU with more memory, or more of "
+            "them (spec.cluster.workers): they share what the optimizer needs.",
             reason="OutOfMemory",
         )
