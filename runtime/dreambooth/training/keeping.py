@@ -55,7 +55,11 @@ class Keeper:
         Raises:
             DreamBoothError: If this checkpoint cannot be begun, or the one before was not written.
         """
-        self._save(trainer)
+        best = self._selection.best(trainer.step)
+        with span(Activity.CHECKPOINT):
+            state = trainer.checkpoint({"selection": self._selection.to_json()})
+            self._writer.submit(state, {best})
+        self._since = time.monotonic()
 
     def end(self, model: ModelFamily, trainer: Trainer) -> None:
         """Saves the tuned model, and the state too if steps are left; all is collected.
@@ -71,7 +75,7 @@ class Keeper:
             # here would choose among others than one that was never stopped.
             self._writer.wait()
             if step not in self._store.steps():
-                self._save(trainer)
+                self.keep(trainer)
             self._writer.wait()
         chosen = self._selection.best(step)
         if chosen != step:
@@ -99,13 +103,6 @@ class Keeper:
     def close(self) -> None:
         """Leaves no write behind; what it comes to no longer matters."""
         self._writer.close()
-
-    def _save(self, trainer: Trainer) -> None:
-        best = self._selection.best(trainer.step)
-        with span(Activity.CHECKPOINT):
-            state = trainer.checkpoint({"selection": self._selection.to_json()})
-            self._writer.submit(state, {best})
-        self._since = time.monotonic()
 
     def _save_model(self, model: ModelFamily) -> str:
         """Publishes the tuned model; its digest."""

@@ -93,6 +93,7 @@ def _split(program: StepProgram, reduction: BucketReduction) -> Callable[[], Non
     """Forward and backward, then the workers' sums outside of any graph, then the update."""
     first = capture(lambda: program.backward(NoReduction()))
     update = program.update
+    # An update during which workers send weights cannot be captured where sums cannot.
     if reduction.written is None:
         update = capture(update).replay
         program.optimizer.bind()

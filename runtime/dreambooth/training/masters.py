@@ -44,7 +44,6 @@ from dreambooth.training.sharding import (
 
 _logger = logging.getLogger(__name__)
 
-
 # Steps that the host may be ahead: enough to prepare inputs and read losses meanwhile.
 LAG = 4
 
@@ -137,14 +136,11 @@ class MasterEngine:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces the masters, and the working weights with them."""
         names = list(self.parameters)
-        for place, master in zip(self._shards.own, self._optimizer.masters, strict=True):
+        for place, master in self._masters().items():
             master.copy_(weights[names[place]])
         self._optimizer.write_working()
         for place in set(range(len(names))).difference(self._shards.own):
             self._trained[place].copy_(weights[names[place]])
-        if self._collected is not None:
-            for name, master in zip(names, self._collected.masters, strict=True):
-                master.copy_(weights[name])
 
     @torch.no_grad()
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
@@ -185,9 +181,7 @@ class MasterEngine:
         self._finished = True
         program = self._program
         program.drop_gradients()
-        state = self._held() if self._collected is None else self._collected
-        places = self._shards.own if self._collected is None else range(len(self._trained))
-        for place, master in zip(places, state.masters, strict=True):
+        for place, master in self._masters().items():
             self._trained[place].data = master
         del self._step, self._optimizer, self._program, self._reduction, self._collected
         # The last references go with this function: graphs before the memory that they use.
@@ -202,6 +196,12 @@ class MasterEngine:
             return whole, BucketReduction(self._trained)
         shards = Shards.of([p.numel() for p in self._trained], world.rank, world.size)
         return shards, ShardedReduction(self._trained, shards)
+
+    def _masters(self) -> dict[int, Tensor]:
+        """By their parameters' places: this worker's, or all of them where they were collected."""
+        if self._collected is not None:
+            return dict(enumerate(self._collected.masters))
+        return dict(zip(self._shards.own, self._optimizer.masters, strict=True))
 
     def _held(self) -> OptimizerState:
         """This worker's."""
@@ -299,10 +299,8 @@ class MasterEngine:
             raise self._too_little_memory() from error
 
     def _state_bytes(self) -> int:
-        held = set(self._shards.own)
-        elsewhere = sum(p.numel() for place, p in enumerate(self._trained) if place not in held)
-        # A float32 master and two moments each.
-        return training_bytes(self._parts.model, self._trained, self._dtype) - 12 * elsewhere
+        everything = training_bytes(self._parts.model, self._trained, self._dtype)
+        return everything - self._shards.bytes_elsewhere(self._trained)
 
     def _too_little_memory(self) -> UserError:
         needed = self._state_bytes() / 2**30

@@ -68,6 +68,11 @@ class Shards:
         mine = [self.portions[place] for place in self.own]
         return [bisect_right(mine, number) for number in range(self.portions[-1] + 1)]
 
+    def bytes_elsewhere(self, parameters: Sequence[Tensor]) -> int:
+        """What masters and two moments take that other workers hold, in float32."""
+        owned = zip(parameters, self.owners, strict=True)
+        return 12 * sum(p.numel() for p, owner in owned if owner != self.rank)
+
 
 @dataclass(frozen=True)
 class OptimizerState:
@@ -114,11 +119,10 @@ class ShardedReduction(BucketReduction):
         device = self._parameters[0].device
         if device.type != "cuda" or self.shards.rank != 0:
             return device
-        own = set(self.shards.own)
-        wanted = 12 * sum(p.numel() for i, p in enumerate(self._parameters) if i not in own)
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
-        return device if wanted < free else torch.device("cpu")
+        fits = self.shards.bytes_elsewhere(self._parameters) < free
+        return device if fits else torch.device("cpu")
 
     def _collect(self, tensors: Sequence[Tensor], place: torch.device) -> list[Tensor]:
         own, found = iter(tensors), []

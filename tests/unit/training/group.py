@@ -1,7 +1,6 @@
 """One worker of a group, for a process of its own.
 
-Trains a tiny model on pictures in folders and returns losses, the first worker's weights and what
-it says of itself.
+Trains a tiny model on pictures in folders and returns losses, weights and what it says of itself.
 """
 
 from pathlib import Path
@@ -74,11 +73,12 @@ def train(rank: int, given: dict[str, Any]) -> dict[str, Any]:
         trainer.restore(found)
     losses = [trainer.train_step() for _ in range(given["steps"])]
     trainer.collect()
-    weights = []
-    if rank == 0:
-        weights = [weight.double().sum().item() for weight in trainer.engine.weights().values()]
-        if given.get("to"):
-            CheckpointStore(Path(given["to"]), "key").save(trainer.checkpoint({}))
+    # Of a state that is shared out only the first worker has all; the others compute with it.
+    whole = rank == 0 or not given.get("sharded")
+    held = trainer.engine.weights() if whole else trainer.parameters
+    weights = [weight.detach().double().sum().item() for weight in held.values()]
+    if rank == 0 and given.get("to"):
+        CheckpointStore(Path(given["to"]), "key").save(trainer.checkpoint({}))
     engine = trainer.engine.describe()
     trainer.finish()
     if given["size"] > 1:
