@@ -8,7 +8,7 @@ That is stage one of ZeRO (Rajbhandari et al., arXiv 1910.02054), by parameter i
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -130,11 +130,11 @@ class ShardedReduction(BucketReduction):
             mine = next(own) if owner == self.shards.rank else None
             if self.shards.rank != 0:
                 if mine is not None:
-                    _exchange(dist.isend, mine, 0)
+                    dist.send(_flat(mine), 0)
                 continue
             if mine is None:
                 mine = torch.empty_like(parameter, dtype=torch.float32)
-                _exchange(dist.irecv, mine, owner)
+                dist.recv(_flat(mine), owner)
                 mine = mine.to(place)
             found.append(mine)
         return found
@@ -166,12 +166,6 @@ class ShardedReduction(BucketReduction):
     def _keep(self, work: Any) -> None:
         if self._parameters[0].device.type != "cuda":
             self._works.append(work)
-
-
-def _exchange(how: Callable[..., Any], tensor: Tensor, other: int) -> None:
-    """Sends to or receives from one other worker, through the communicator of all of them."""
-    for work in dist.batch_isend_irecv([dist.P2POp(how, _flat(tensor), other)]):
-        work.wait()
 
 
 def _flat(tensor: Tensor) -> Tensor:
